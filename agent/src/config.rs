@@ -162,7 +162,7 @@ pub struct OfflineCacheConfig {
 /// How local processes are told apart. Source: SPIRE's `WorkloadAttestor "unix"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnixAttestorConfig {
-    /// Whether the executable is looked at: selectors `unix:path` and `unix:sha256`.
+    /// Whether the executable is looked at: selectors `unix:path`, `unix:sha256` and `unix:fs_verity`.
     pub discover_workload_path: bool,
     /// Executables above this many bytes get no hash; 0: no limit, below 0: never hash.
     pub workload_size_limit: i64,

@@ -159,6 +159,18 @@ async fn a_caller_in_another_namespace_is_told_that_this_is_why() {
 }
 
 #[tokio::test]
+async fn a_program_that_is_not_under_fs_verity_is_said_to_be_so() {
+    let served = published();
+    let sealed = ["unix:uid:0", "unix:fs_verity:sha256:00"];
+    served.publish(vec![served.authority.issue_to("/app", &sealed, 3600)]);
+    let told = of_caller(&served.socket()).await;
+    let left: Vec<&str> = told.withheld.iter().map(|left| left.selectors.as_str()).collect();
+    assert_eq!(left, ["unix:fs_verity"], "{told:?}");
+    assert!(told.withheld[0].reason.contains("fsverity enable"), "{told:?}");
+    assert!(told.reasons.iter().any(|reason| reason.contains("could not be told")), "{told:?}");
+}
+
+#[tokio::test]
 async fn a_program_that_could_not_be_told_is_said_with_the_reason() {
     let served = published();
     let user_and_path = ["unix:uid:61001", "unix:path:/usr/bin/sleep"];

@@ -69,9 +69,10 @@ impl Selector {
         (&*self.kind, &*self.value) == HARDWARE_KEY
     }
 
-    /// Whether it is about the program that a unix process runs: `unix:path:…`, `unix:sha256:…`.
+    /// Whether it is about the program that a unix process runs: `unix:path:…`, `unix:sha256:…`, `unix:fs_verity:…`.
     pub fn is_of_executable(&self) -> bool {
-        &*self.kind == "unix" && (self.value.starts_with("path:") || self.value.starts_with("sha256:"))
+        let is_of = |form: &&str| self.value.starts_with(form);
+        &*self.kind == "unix" && ["path:", "sha256:", "fs_verity:"].iter().any(is_of)
     }
 
     /// The value, after the first colon.
@@ -220,6 +221,8 @@ mod tests {
         for (texts, alone) in [
             (&["unix:path:/a"][..], true),
             (&["unix:sha256:00", "unix:path:/a"], true),
+            (&["unix:fs_verity:sha256:00"], true),
+            (&["unix:fs_verity:sha256:00", "unix:uid:1"], false),
             (&["unix:path:/a", "unix:uid:1"], false),
             (&["unix:sha256:00", "systemd:id:a.service"], false),
             (&["unix:pathological:1"], false),

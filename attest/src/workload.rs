@@ -7,7 +7,7 @@
 //! ```
 //! What holds: user and group are those of the process that connected; everything else was read from that very process
 //! while it lived, and it wrote what was read ([`Witnessed`]). What cannot hold on Linux: that it is the one that reads the
-//! answer (a socket can be inherited), and, for `unix:path` and `unix:sha256`, that no other code runs in that program
+//! answer (a socket can be inherited), and, for `unix:path`, `unix:sha256` and `unix:fs_verity`, that no other code runs in that program
 //! (LD_PRELOAD, interpreters, [`ExecutableLink`]). So entries with these selectors name a user or a unit beside them.
 //!
 //! Everything here blocks (procfs, user database, hashing): call it under `spawn_blocking`, except [`Peer::of`] and

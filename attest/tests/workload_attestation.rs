@@ -104,6 +104,36 @@ fn nothing_is_hashed_unless_an_entry_with_this_users_other_selectors_asks_for_it
     }
 }
 
+/// This test's file system is not sealed: that a sealed program has its digest is what `scripts/test-image fs-verity` shows.
+#[test]
+fn of_a_program_that_the_kernel_does_not_guard_no_fs_verity_digest_is_told_whoever_asks_for_it() {
+    let lab = Lab::new();
+    let _workload = lab.start(&lab.program(), "become-then-connect 61001 61001");
+    let stream = lab.accept();
+    let heard = hear(&stream).expect("a peer");
+    let entry = |texts: &[&str]| -> SelectorSet { texts.iter().map(|text| text.parse().expect("legal")).collect() };
+    let (hashed, sealed) =
+        (entry(&["unix:uid:61001", "unix:sha256:00"]), entry(&["unix:uid:61001", "unix:fs_verity:sha256:00"]));
+    for (entries, workload_size_limit, has_hash, why_not) in [
+        (vec![sealed.clone()], 0, false, true),
+        (vec![sealed.clone(), hashed.clone()], 0, true, true),
+        (vec![hashed.clone()], 0, true, false),
+        (vec![sealed, hashed], -1, false, false),
+        (vec![entry(&["unix:uid:61002", "unix:fs_verity:sha256:00"])], 0, false, false),
+    ] {
+        let attestor = attestor(UnixAttestorConfig { workload_size_limit, ..DISCOVER });
+        let told = heard.attested(&attestor, &Demand::of(&entries)).expect("attests");
+        let found = texts(&told.selectors);
+        assert!(!found.iter().any(|text| text.starts_with("unix:fs_verity:")), "{found:?}");
+        assert_eq!(found.iter().any(|text| text.starts_with("unix:sha256:")), has_hash, "{entries:?}");
+        let reasons: Vec<_> = told.withheld.iter().map(|left| (left.selector, left.why.to_string())).collect();
+        assert_eq!(reasons.len(), usize::from(why_not), "{reasons:?}");
+        let is_said =
+            |(selector, why): &(&str, String)| *selector == "unix:fs_verity" && why.contains("fsverity enable");
+        assert!(reasons.iter().all(is_said), "{reasons:?}");
+    }
+}
+
 //= FLT-A16
 #[test]
 fn a_sparse_program_of_forty_gigabytes_costs_one_hash_at_most_however_often_it_asks() {

@@ -32,7 +32,9 @@ fn device(server: &Server) -> (Device, AgentOptions) {
 fn an_entry_that_names_a_program_and_nobody_who_runs_it_is_refused_whether_new_or_updated() {
     let server = Server::start(&ServerOptions::default());
     let spiffe_id = format!("spiffe://{TRUST_DOMAIN}/app");
-    for selectors in [&["unix:path:/usr/bin/app"][..], &["unix:sha256:00", "unix:path:/usr/bin/app"]] {
+    for selectors in
+        [&["unix:path:/usr/bin/app"][..], &["unix:sha256:00", "unix:path:/usr/bin/app"], &["unix:fs_verity:sha256:00"]]
+    {
         let node = node_id();
         let mut arguments = vec!["entry", "create", "-parentID", &node, "-spiffeID", &spiffe_id];
         selectors.iter().for_each(|selector| arguments.extend(["-selector", selector]));

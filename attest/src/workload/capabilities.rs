@@ -19,8 +19,8 @@ pub struct CapabilitiesUnknown(#[source] CapsError);
 pub fn missing_to_discover_paths() -> Result<Option<&'static str>, CapabilitiesUnknown> {
     let held = caps::has_cap(None, CapSet::Effective, NEEDED_TO_DISCOVER_PATHS).map_err(CapabilitiesUnknown)?;
     Ok((!held).then_some(
-        "discover_workload_path is on but the agent lacks CAP_SYS_PTRACE: processes of other users will have no unix:path and \
-         unix:sha256 selectors. Add AmbientCapabilities=CAP_SYS_PTRACE to the agent's unit, or run it as root",
+        "discover_workload_path is on but the agent lacks CAP_SYS_PTRACE: processes of other users will have no selectors \
+         unix:path, unix:sha256 and unix:fs_verity. Add AmbientCapabilities=CAP_SYS_PTRACE to the agent's unit, or run it as root",
     ))
 }
 

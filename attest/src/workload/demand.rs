@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::containers::ContainerDemand;
+use super::digests::DigestDemand;
 use crate::{Selector, SelectorSet};
 
 /// Which entries want to know more than whose a process is: of each such entry, the other selectors that a workload must
@@ -12,10 +13,12 @@ use crate::{Selector, SelectorSet};
 /// The default wants nothing of anybody.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Demand {
-    /// Of entries with `unix:path` or `unix:sha256`: what else they have.
+    /// Of entries with `unix:path`, `unix:sha256` or `unix:fs_verity`: what else they have.
     looked_at: Arc<[SelectorSet]>,
-    /// Of entries with `unix:sha256`: what else they have, a path included.
-    hashed: Arc<[SelectorSet]>,
+    /// Of entries with `unix:sha256`: what else they have, a path included, an fs-verity digest not.
+    sha256: Arc<[SelectorSet]>,
+    /// Of entries with `unix:fs_verity`: likewise.
+    fs_verity: Arc<[SelectorSet]>,
     /// Of entries with `unix:cgroup`: what else they have of whose a process is.
     cgroups: Arc<[SelectorSet]>,
     /// Of entries with a unit: what else they have, its name included; nothing about executables, which are looked at later.
@@ -45,7 +48,8 @@ impl Demand {
         let of_kind = |kind: &'static str| move |selector: &Selector| selector.kind() == kind;
         Self {
             looked_at: others(entries.clone(), Selector::is_of_executable, Selector::is_of_executable),
-            hashed: others(entries.clone(), is_hash, is_hash),
+            sha256: others(entries.clone(), is_sha256, is_digest),
+            fs_verity: others(entries.clone(), is_fs_verity, is_digest),
             cgroups: others(entries.clone(), is_cgroup, |s| is_cgroup(s) || s.kind() == "systemd" || known_last(s)),
             units: others(entries.clone(), of_kind("systemd"), known_later),
             unit_files: others(entries.clone(), is_unit_file, known_later),
@@ -59,9 +63,10 @@ impl Demand {
         self.looked_at.iter().any(|others| others.is_subset_of(user))
     }
 
-    /// Whether the hash could decide about a process of which `found` is known so far.
-    pub fn concerns_hash(&self, found: &SelectorSet) -> bool {
-        self.hashed.iter().any(|others| others.is_subset_of(found))
+    /// Which digests of its executable could decide about a process of which `found` is known so far.
+    pub(super) fn of_digests(&self, found: &SelectorSet) -> DigestDemand {
+        let some_of = |entries: &[SelectorSet]| entries.iter().any(|others| others.is_subset_of(found));
+        DigestDemand { sha256: some_of(&self.sha256), fs_verity: some_of(&self.fs_verity) }
     }
 
     /// Whether its control group could decide about a process with these other selectors of its user.
@@ -116,8 +121,16 @@ fn is_cgroup(selector: &Selector) -> bool {
     selector.kind() == "unix" && selector.value().starts_with("cgroup:")
 }
 
-fn is_hash(selector: &Selector) -> bool {
+fn is_digest(selector: &Selector) -> bool {
+    is_sha256(selector) || is_fs_verity(selector)
+}
+
+fn is_sha256(selector: &Selector) -> bool {
     selector.kind() == "unix" && selector.value().starts_with("sha256:")
+}
+
+fn is_fs_verity(selector: &Selector) -> bool {
+    selector.kind() == "unix" && selector.value().starts_with("fs_verity:")
 }
 
 #[cfg(test)]
@@ -132,10 +145,32 @@ mod tests {
     fn a_hash_is_wanted_only_of_processes_that_have_the_rest_of_an_entry_that_asks_for_it() {
         let entries = [set(&["unix:uid:1", "unix:sha256:00"]), set(&["unix:uid:2"]), set(&["other:sha256:00"])];
         let demand = Demand::of(&entries);
-        assert!(demand.concerns_hash(&set(&["unix:uid:1", "unix:gid:9"])));
-        assert!(!demand.concerns_hash(&set(&["unix:uid:2"])) && !demand.concerns_hash(&set(&[])));
-        assert!(!Demand::default().concerns_hash(&set(&["unix:uid:1"])));
-        assert!(Demand::of(&[set(&["unix:sha256:00"])]).concerns_hash(&set(&[])), "asks for the hash alone");
+        let hashed = |demand: &Demand, found: &[&str]| demand.of_digests(&set(found)).sha256;
+        assert!(hashed(&demand, &["unix:uid:1", "unix:gid:9"]));
+        assert!(!hashed(&demand, &["unix:uid:2"]) && !hashed(&demand, &[]));
+        assert!(!hashed(&Demand::default(), &["unix:uid:1"]));
+        assert!(hashed(&Demand::of(&[set(&["unix:sha256:00"])]), &[]), "asks for the hash alone");
+    }
+
+    #[test]
+    fn each_digest_is_wanted_where_an_entry_asks_for_it_and_both_where_one_entry_asks_for_both() {
+        let demand = Demand::of(&[
+            set(&["unix:uid:1", "unix:sha256:00"]),
+            set(&["unix:uid:2", "unix:fs_verity:sha256:00"]),
+            set(&["unix:uid:3", "unix:fs_verity:sha256:00", "unix:sha256:00", "unix:path:/a"]),
+            set(&["unix:uid:4", "other:fs_verity:sha256:00"]),
+        ]);
+        for (found, sha256, fs_verity) in [
+            (&["unix:uid:1"][..], true, false),
+            (&["unix:uid:2"], false, true),
+            (&["unix:uid:1", "unix:uid:2"], true, true),
+            (&["unix:uid:3"], false, false),
+            (&["unix:uid:3", "unix:path:/a"], true, true),
+            (&["unix:uid:4"], false, false),
+        ] {
+            assert_eq!(demand.of_digests(&set(found)), DigestDemand { sha256, fs_verity }, "{found:?}");
+        }
+        assert!(demand.concerns(&set(&["unix:uid:2"])), "its executable is looked at");
     }
 
     #[test]
@@ -145,9 +180,10 @@ mod tests {
         for (uid, concerned) in [(1, true), (2, true), (3, false), (4, false)] {
             assert_eq!(demand.concerns(&set(&[&format!("unix:uid:{uid}")])), concerned, "{uid}");
         }
-        assert!(!demand.concerns_hash(&set(&["unix:uid:1"])), "another path: the hash would not help");
-        assert!(demand.concerns_hash(&set(&["unix:uid:1", "unix:path:/a"])));
+        assert!(!demand.of_digests(&set(&["unix:uid:1"])).sha256, "another path: the hash would not help");
+        assert!(demand.of_digests(&set(&["unix:uid:1", "unix:path:/a"])).sha256);
     }
+
     #[test]
     fn systemd_is_asked_only_for_processes_that_its_answer_could_decide_about() {
         let demand = Demand::of(&[

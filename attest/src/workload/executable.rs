@@ -12,8 +12,9 @@ use std::time::Instant;
 use ironroot_text::hex::hex;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, fstat, fstatat};
+use rustix::fs::{AtFlags as StatxFlag, StatxAttributes, StatxFlags, statx};
 
-use super::digests::{Digests, FileVersion};
+use super::digests::{DigestDemand, Digests, FileVersion};
 use super::namespaces::{Kind, Namespaces};
 use super::noted::{FileId, Noted};
 use super::process::Process;
@@ -109,30 +110,70 @@ impl<'a> Executable<'a> {
         selector("path", &self.path)
     }
 
-    /// `unix:sha256:…`; `limit` as in SPIRE: 0 any size, below 0 never (`None`), else bytes.
+    /// Whether the kernel compares all that is read of it with its Merkle tree, and lets nobody write to it. That never ends, so it is
+    /// asked before the content is read. Source: statx(2), STATX_ATTR_VERITY; Linux, Documentation/filesystems/fsverity.rst.
+    pub fn is_guarded(&self) -> Result<(), Withheld> {
+        let told = statx(&self.file, c"", StatxFlag::EMPTY_PATH, StatxFlags::empty());
+        let told = told.map_err(|errno| Withheld::Read(errno.into()))?;
+        match says_verity(told.stx_attributes, told.stx_attributes_mask) {
+            true => Ok(()),
+            false => Err(Withheld::Unguarded),
+        }
+    }
+
+    /// `unix:sha256:…` and `unix:fs_verity:sha256:…`, as far as they are `wanted`; `limit` in bytes, 0: any size.
     ///
     /// The work is booked on `uid`.
-    pub fn sha256(
+    pub fn digests(
         &self,
         uid: u32,
+        wanted: DigestDemand,
         limit: i64,
         digests: &Digests,
         deadline: Instant,
-    ) -> Result<Option<Selector>, Withheld> {
-        if limit < 0 {
-            return Ok(None);
-        }
+    ) -> Result<Vec<Selector>, Withheld> {
         let size: i64 = wide(self.stat.st_size);
         if limit > 0 && size > limit {
             return Err(Withheld::TooLarge { size });
         }
-        let digest = digests.of(uid, &self.file, FileVersion::of(&self.stat), deadline)?;
-        selector("sha256", Path::new(&hex(&digest))).map(Some)
+        let made = digests.of(uid, &self.file, FileVersion::of(&self.stat), wanted, deadline)?;
+        // What was made for somebody else's entry is not told: nobody looked whether this file is guarded.
+        let sha256 = made.sha256.filter(|_| wanted.sha256).map(|hash| ("sha256", hash));
+        let fs_verity = made.fs_verity.filter(|_| wanted.fs_verity).map(|hash| ("fs_verity:sha256", hash));
+        let told = sha256.into_iter().chain(fs_verity);
+        told.map(|(name, hash)| selector(name, Path::new(&hex(&hash)))).collect()
     }
+}
+
+/// A file system that does not know the attribute says nothing about it.
+fn says_verity(attributes: StatxAttributes, known: StatxAttributes) -> bool {
+    attributes.intersection(known).contains(StatxAttributes::VERITY)
 }
 
 fn selector(name: &str, value: &Path) -> Result<Selector, Withheld> {
     let unspeakable = || Withheld::Unspeakable(value.to_owned());
     let text = std::str::from_utf8(value.as_os_str().as_bytes()).map_err(|_| unspeakable())?;
     Selector::new("unix", &format!("{name}:{text}")).map_err(|_| unspeakable())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_guarded_only_where_its_file_system_knows_the_attribute_and_has_set_it() {
+        // STATX_ATTR_VERITY. Source: Linux, include/uapi/linux/stat.h.
+        let (verity, others) =
+            (StatxAttributes::from_bits_retain(0x10_0000), StatxAttributes::from_bits_retain(0x20_3874));
+        for (attributes, known, guarded) in [
+            (verity, verity, true),
+            (verity | others, verity | others, true),
+            (others, verity | others, false),
+            (verity, others, false),
+            (others, others, false),
+            (StatxAttributes::empty(), StatxAttributes::empty(), false),
+        ] {
+            assert_eq!(says_verity(attributes, known), guarded, "{attributes:?} of {known:?}");
+        }
+    }
 }

@@ -25,7 +25,7 @@ pub enum ExecutableLink {
     NoUserNamespaces,
 }
 
-/// When `unix:path` and `unix:sha256` are told of a process. Source: ours.
+/// When `unix:path`, `unix:sha256` and `unix:fs_verity` are told of a process. Source: ours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ExecutableSelectors {
     /// Also where the link can be forged, as SPIRE does.

@@ -10,7 +10,7 @@ use thiserror::Error;
 use super::cgroup;
 use super::containers::ContainerConfig;
 use super::demand::Demand;
-use super::digests::Digests;
+use super::digests::{DigestDemand, Digests};
 use super::executable::{Executable, OnDisk, Ours};
 use super::link::{ExecutableLink, ExecutableSelectors};
 use super::names;
@@ -24,6 +24,8 @@ use super::withheld::Withheld;
 use super::witnessed::{SecondWrite, Silence};
 use crate::{Selector, SelectorSet};
 
+/// What is told of executables.
+const OF_EXECUTABLE: &str = "unix:path, unix:sha256, unix:fs_verity";
 /// How long hashing one executable may take.
 const HASH_DEADLINE: Duration = Duration::from_secs(4);
 /// Largest executable hashed unless the operator says otherwise, bytes: what a slow core (128 MB/s) hashes within
@@ -33,7 +35,7 @@ pub const DEFAULT_SIZE_LIMIT: i64 = 512 << 20;
 /// What is looked at. The first two are SPIRE's keys of the `unix` workload attestor, the others are ours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UnixAttestorConfig {
-    /// Also find the selectors `path` and `sha256`. Needs CAP_SYS_PTRACE for other users' processes.
+    /// Also find the selectors `path`, `sha256` and `fs_verity`. Needs CAP_SYS_PTRACE for other users' processes.
     pub discover_workload_path: bool,
     /// Largest executable hashed, bytes; 0: any, below 0: none is hashed. [`DEFAULT_SIZE_LIMIT`] where nothing is said.
     pub workload_size_limit: i64,
@@ -115,7 +117,7 @@ impl UnixAttestor {
         Ok(Self { config: config.into(), link: ExecutableLink::of_this_kernel(), ours, digests: Digests::default() })
     }
 
-    /// Whether `unix:path` and `unix:sha256` are told of anybody.
+    /// Whether `unix:path`, `unix:sha256` and `unix:fs_verity` are told of anybody.
     pub fn looks_at_executables(&self) -> bool {
         self.executables().is_some()
     }
@@ -143,11 +145,11 @@ impl UnixAttestor {
         match self.discovers()?.executable_selectors {
             ExecutableSelectors::Always if forgeable => Some(
                 "any local user can make a process look like any program that it may run (this kernel has PR_SET_MM_MAP and \
-                 lets users make user namespaces): unix:path and unix:sha256 tell honest programs of one user apart, they do \
-                 not protect. Set user.max_user_namespaces = 0, or executable_selectors = \"where_unforgeable\"",
+                 lets users make user namespaces): unix:path, unix:sha256 and unix:fs_verity tell honest programs of one user \
+                 apart, they do not protect. Set user.max_user_namespaces = 0, or executable_selectors = \"where_unforgeable\"",
             ),
             ExecutableSelectors::WhereUnforgeable if forgeable => Some(
-                "unix:path and unix:sha256 are told of no process, because users can forge them on this machine (its kernel \
+                "unix:path, unix:sha256 and unix:fs_verity are told of no process, because users can forge them on this machine (its kernel \
                  has PR_SET_MM_MAP and lets users make user namespaces): set user.max_user_namespaces = 0 and restart the agent",
             ),
             _ => None,
@@ -177,7 +179,7 @@ impl UnixAttestor {
     pub fn attest_named(&self, process: &Peer, demand: &Demand) -> Result<Attested, WorkloadRefusal> {
         let mut attested = self.attest_user(process, demand)?;
         if self.looks_at_executables() && demand.concerns(&attested.selectors) {
-            attested.withhold("unix:path, unix:sha256", Withheld::Numbered);
+            attested.withhold(OF_EXECUTABLE, Withheld::Numbered);
         }
         Ok(attested)
     }
@@ -190,7 +192,7 @@ impl UnixAttestor {
 
     /// What is true of `peer` now. Blocks on files, user databases and systemd.
     ///
-    /// `unix:path` and `unix:sha256` are looked for only as far as `demand` shows that something depends on them, and only
+    /// `unix:path`, `unix:sha256` and `unix:fs_verity` are looked for only as far as `demand` shows that something depends on them, and only
     /// after the process has spoken HTTP/2 since it was accepted (`heard`). They are left out where they could be forged or cannot be had.
     pub fn attest(
         &self,
@@ -201,7 +203,7 @@ impl UnixAttestor {
         let (process, mut attested) = self.user(peer, demand)?;
         if let Some(config) = self.executables().filter(|_| demand.concerns(&attested.selectors)) {
             let told = self.executable(config, peer, &process, demand, heard, &mut attested);
-            told.unwrap_or_else(|why| attested.withhold("unix:path, unix:sha256", why));
+            told.unwrap_or_else(|why| attested.withhold(OF_EXECUTABLE, why));
         }
         // Only now is it certain that all of the above was read from the process that connected.
         if peer.still_alive() { Ok(attested) } else { Err(WorkloadRefusal::Exited { pid: peer.pid() }) }
@@ -280,16 +282,40 @@ impl UnixAttestor {
             }
             Err(why) => attested.withhold("unix:path", why),
         }
-        if demand.concerns_hash(&attested.with(&found)) {
-            let (limit, deadline) = (config.workload_size_limit, Instant::now() + HASH_DEADLINE);
-            match executable.sha256(peer.uid(), limit, &self.digests, deadline) {
-                Ok(hash) => found.extend(hash),
-                Err(why) => attested.withhold("unix:sha256", why),
-            }
-        }
+        let wanted = demand.of_digests(&attested.with(&found));
+        found.extend(self.digests(config, peer.uid(), &executable, wanted, attested));
         executable.still_runs(process)?;
         attested.selectors.extend(found);
         Ok(())
+    }
+
+    /// The executable's digests of those that are `wanted`; what is left out is noted with the reason. `workload_size_limit` as in SPIRE:
+    /// below 0 there are none, and nothing to note.
+    fn digests(
+        &self,
+        config: &UnixAttestorConfig,
+        uid: u32,
+        executable: &Executable<'_>,
+        mut wanted: DigestDemand,
+        attested: &mut Attested,
+    ) -> Vec<Selector> {
+        if config.workload_size_limit < 0 {
+            return Vec::new();
+        }
+        if wanted.fs_verity
+            && let Err(why) = executable.is_guarded()
+        {
+            attested.withhold("unix:fs_verity", why);
+            wanted.fs_verity = false;
+        }
+        if wanted.is_nothing() {
+            return Vec::new();
+        }
+        let deadline = Instant::now() + HASH_DEADLINE;
+        executable.digests(uid, wanted, config.workload_size_limit, &self.digests, deadline).unwrap_or_else(|why| {
+            attested.withhold(wanted.selectors(), why);
+            Vec::new()
+        })
     }
 }
 

@@ -56,6 +56,11 @@ pub enum Withheld {
     /// A large file or a slow disk.
     #[error("the executable could not be hashed in time")]
     TooSlow,
+    /// Of `unix:fs_verity`.
+    #[error(
+        "the kernel does not guard what the executable holds: its file is not under fs-verity (seal it with \"fsverity enable\")"
+    )]
+    Unguarded,
     /// Somebody wrote to it.
     #[error("the executable changed while it was hashed")]
     Changed,

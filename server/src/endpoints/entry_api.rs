@@ -210,8 +210,8 @@ impl EntryApi {
         let selectors = entry.selectors.iter().map(|wire| Selector::new(&wire.r#type, &wire.value));
         match selectors.collect::<Result<SelectorSet, _>>() {
             Ok(selectors) if selectors.names_an_executable_only() => Err(Status::invalid_argument(
-                "the selectors name a program (unix:path, unix:sha256) and nobody who runs it, so any local user could claim the \
-                 identity: add unix:uid, unix:gid or systemd:id, or set allow_executable_only = true for this server and its agents",
+                "the selectors name a program (unix:path, unix:sha256, unix:fs_verity) and nobody who runs it, so any local user could \
+                 claim the identity: add unix:uid, unix:gid or systemd:id, or set allow_executable_only = true for this server and its agents",
             )),
             // What is no selector is refused with the rest of the entry.
             _ => Ok(()),

@@ -62,8 +62,18 @@ const OF_PROCESSES: [(&str, &[&str]); 5] = [
     ("spiffe_id", &[""]),
 ];
 /// What the unix attestor gives; each is also the name under which people look for it.
-const UNIX_FORMS: [&str; 9] =
-    ["uid", "gid", "user", "group", "supplementary_gid", "supplementary_group", "path", "sha256", "cgroup"];
+const UNIX_FORMS: [&str; 10] = [
+    "uid",
+    "gid",
+    "user",
+    "group",
+    "supplementary_gid",
+    "supplementary_group",
+    "path",
+    "sha256",
+    "fs_verity",
+    "cgroup",
+];
 /// Types of processes that SPIRE's agents produce with plugins that ours do not have, or in more forms than ours.
 const SPIRES_TYPES: [&str; 4] = ["k8s", "docker", "windows", "slurm"];
 
@@ -151,13 +161,16 @@ fn unix_doubt(value: &str) -> Option<String> {
     let (form, content) = value.split_once(':').unwrap_or((value, ""));
     let wrong = |what: &str| Some(format!("no process gives unix:{value}: {what}"));
     let is_number = || content.parse::<u32>().is_ok_and(|number| number.to_string() == content);
-    let is_hash = || content.len() == 64 && content.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let is_hash = |text: &str| text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     match form {
         "uid" | "gid" | "supplementary_gid" if !is_number() => {
             wrong("an ID is a number; names are unix:user and unix:group")
         }
         "path" | "cgroup" if !content.starts_with('/') => wrong("a path begins with /"),
-        "sha256" if !is_hash() => wrong("a SHA-256 is 64 digits of 0-9 and a-f"),
+        "sha256" if !is_hash(content) => wrong("a SHA-256 is 64 digits of 0-9 and a-f"),
+        "fs_verity" if !content.strip_prefix("sha256:").is_some_and(is_hash) => {
+            wrong("write unix:fs_verity:sha256:<64 digits of 0-9 and a-f>, as \"fsverity digest FILE\" prints them")
+        }
         _ if UNIX_FORMS.contains(&form) && !content.is_empty() => None,
         _ => wrong(&format!("it must be one of {}", UNIX_FORMS.map(|form| format!("unix:{form}:...")).join(", "))),
     }
@@ -190,8 +203,10 @@ mod tests {
             assert_eq!(doubt(good, never_of_a_node), None, "{good}");
         }
         let good_unix = format!("unix:sha256:{}", "0a".repeat(32));
+        let good_verity = format!("unix:fs_verity:sha256:{}", "0a".repeat(32));
         for good in ["unix:uid:1000", "unix:user:web", "unix:path:/bin/x", "systemd:id:web.service", &good_unix]
             .into_iter()
+            .chain([good_verity.as_str()])
             .chain(["unix:cgroup:/system.slice/app.service", "docker:label:app:web", "k8s:pod-label:app:web"])
             .chain([
                 "systemd:fragment_path:/lib/systemd/system/app.service",
@@ -225,6 +240,9 @@ mod tests {
             ("unix:uid:01", "an ID is a number"),
             ("unix:path:bin/x", "begins with /"),
             ("unix:sha256:ABC", "64 digits"),
+            ("unix:fs_verity:sha256:ABC", "as \"fsverity digest FILE\" prints them"),
+            (&format!("unix:fs_verity:sha512:{}", "0a".repeat(64)), "write unix:fs_verity:sha256:"),
+            (&format!("unix:fs_verity:{}", "0a".repeat(32)), "write unix:fs_verity:sha256:"),
             ("unix:cgroup:app", "begins with /"),
             ("k8s:image-signature-subject:x", "only SPIRE's agents"),
             ("windows:user_name:x", "only SPIRE's agents"),
