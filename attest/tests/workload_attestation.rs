@@ -104,7 +104,8 @@ fn nothing_is_hashed_unless_an_entry_with_this_users_other_selectors_asks_for_it
     }
 }
 
-/// This test's file system is not sealed: that a sealed program has its digest is what `scripts/test-image fs-verity` shows.
+/// That a sealed program has its digest is what `scripts/test-image fs-verity` shows.
+//= FLT-A30
 #[test]
 fn of_a_program_that_the_kernel_does_not_guard_no_fs_verity_digest_is_told_whoever_asks_for_it() {
     let lab = Lab::new();

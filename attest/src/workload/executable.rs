@@ -115,6 +115,7 @@ impl<'a> Executable<'a> {
     pub fn is_guarded(&self) -> Result<(), Withheld> {
         let told = statx(&self.file, c"", StatxFlag::EMPTY_PATH, StatxFlags::empty());
         let told = told.map_err(|errno| Withheld::Read(errno.into()))?;
+        //= FLT-A30 agent faults: "that digest is not told"
         match says_verity(told.stx_attributes, told.stx_attributes_mask) {
             true => Ok(()),
             false => Err(Withheld::Unguarded),

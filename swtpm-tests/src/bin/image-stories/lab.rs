@@ -136,7 +136,12 @@ impl Lab {
 
     /// One more entry for workloads of every device: what is held changes, and is sealed anew.
     pub fn create_entry(&self, path: &str, uid: u32) -> String {
-        self.server.create_entry(&self.gateways, path, &[&format!("unix:uid:{uid}")], &[])
+        self.create_entry_of(path, &[&format!("unix:uid:{uid}")])
+    }
+
+    /// The same with these selectors.
+    pub fn create_entry_of(&self, path: &str, selectors: &[&str]) -> String {
+        self.server.create_entry(&self.gateways, path, selectors, &[])
     }
 
     /// The server runs, whatever a story has done to it.
@@ -215,10 +220,24 @@ pub fn first_svid(machine: &mut Machine) -> Outcome<FirstSvid> {
 
 /// What `uid` gets now, or what it is told.
 pub fn fetch(shell: &mut Shell, uid: u32) -> Outcome<Result<String, String>> {
-    let (said, code) = shell.try_run(&format!(
-        "setpriv --reuid={uid} --regid={uid} --clear-groups ironroot-agent api fetch x509 -socketPath /run/ironroot-agent/public/api.sock -timeout 5s"
-    ))?;
+    fetch_by(shell, "ironroot-agent", uid)
+}
+
+/// What this copy of the agent's program gets as `uid`, or what it is told.
+pub fn fetch_by(shell: &mut Shell, program: &str, uid: u32) -> Outcome<Result<String, String>> {
+    let (said, code) = shell.try_run(&as_workload(program, "fetch x509 -timeout 5s", uid))?;
     Ok(if code == "0" { Ok(said) } else { Err(said) })
+}
+
+/// What `api explain` says to this copy of the agent's program as `uid`.
+pub fn explain_by(shell: &mut Shell, program: &str, uid: u32) -> Outcome<String> {
+    Ok(shell.run(&as_workload(program, "explain", uid))?)
+}
+
+fn as_workload(program: &str, question: &str, uid: u32) -> String {
+    format!(
+        "setpriv --reuid={uid} --regid={uid} --clear-groups {program} api {question} -socketPath /run/ironroot-agent/public/api.sock"
+    )
 }
 
 /// Waits until `uid` gets an identity.

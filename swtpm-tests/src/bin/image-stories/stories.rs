@@ -6,6 +6,7 @@ mod data;
 mod life;
 mod lost_writes;
 mod power;
+mod sealed;
 mod time;
 mod update;
 
@@ -27,7 +28,7 @@ const fn story(name: &'static str, claim: &'static str, tell: fn(&mut Lab) -> Ou
 }
 
 /// All of them, in an order that needs little waiting.
-pub const STORIES: [Story; 23] = [
+pub const STORIES: [Story; 24] = [
     story("factory", "a board prints its row, is enrolled by it, and its workload gets an identity", life::factory),
     story("offline", "without a server a started device serves from its sealed cache", life::offline),
     story("power-cuts", "no power cut loses or spoils the cache, and none locks the chip", power::cuts),
@@ -85,6 +86,11 @@ pub const STORIES: [Story; 23] = [
         data::foreign,
     ),
     story("old-disk", "an older copy of the disk opens nothing, and the server gives identities again", data::set_back),
+    story(
+        "fs-verity",
+        "a program sealed by fs-verity is served by its digest, a plain copy is not, and a change below is not run",
+        sealed::tell,
+    ),
     story("figures", "what the agent costs an image and a device", figures::measure),
     // The last one: its server's clock goes on by years.
     story("warehouse", "after three years in a warehouse a device comes back by its chip", time::warehouse),
