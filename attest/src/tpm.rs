@@ -51,6 +51,7 @@ mod settings;
 mod signing_key;
 mod strays;
 mod templates;
+mod tidying;
 mod watch;
 
 use std::fmt;
@@ -84,12 +85,14 @@ pub use seal_signed::OpenedBy;
 pub use settings::{COMMAND_DEADLINE, HierarchyPassword, MAX_PASSWORD_BYTES, TpmSettings};
 
 use queue::{Lane, Queue};
+use tidying::Tidying;
 
 /// How long a caller waits for its answer. RSA key generation takes minutes on some chips, and the kernel itself allows
 /// 300 s for it; whoever waits longer has a chip that hangs. The job itself cannot be cancelled.
 pub const ANSWER_DEADLINE: Duration = Duration::from_secs(300);
 
-/// Handle to the thread that owns a TPM. Clones share it; the thread ends when the last one is dropped.
+/// Handle to the thread that owns a TPM. Clones share it; the thread ends when the last one is dropped, which waits for what is left of an
+/// answered job: flushes.
 #[derive(Clone)]
 pub struct Tpm {
     owner: Arc<Owner>,
@@ -98,11 +101,13 @@ pub struct Tpm {
 struct Owner {
     address: TpmAddress,
     queue: Arc<Queue>,
+    tidying: Arc<Tidying>,
 }
 
 impl Drop for Owner {
     fn drop(&mut self) {
         self.queue.close();
+        self.tidying.wait();
     }
 }
 
@@ -144,13 +149,16 @@ impl Tpm {
         job: impl FnOnce(&mut Chip) -> Result<T, TpmError> + Send + 'static,
     ) -> Result<T, TpmError> {
         let (answer, answered) = oneshot::channel();
+        let tidying = Arc::clone(&self.owner.tidying);
         self.owner.queue.push(
             Lane::Normal,
             what,
             Box::new(move |chip| {
                 if !answer.is_closed() {
+                    let result = job(chip);
+                    tidying.begin();
                     // The caller may be gone by now: the job is done all the same, there is nobody to tell.
-                    let _ = answer.send(job(chip));
+                    let _ = answer.send(result);
                 }
             }),
         )?;
@@ -169,12 +177,15 @@ impl Tpm {
         job: impl FnOnce(&mut Chip) -> Result<T, TpmError> + Send + 'static,
     ) -> Result<T, TpmError> {
         let (answer, answered) = mpsc::sync_channel(1);
+        let tidying = Arc::clone(&self.owner.tidying);
         self.owner.queue.push(
             Lane::Urgent,
             what,
             Box::new(move |chip| {
+                let result = job(chip);
+                tidying.begin();
                 // As above: a caller that gave up is not told.
-                let _ = answer.send(job(chip));
+                let _ = answer.send(result);
             }),
         )?;
         match answered.recv_timeout(ANSWER_DEADLINE) {
@@ -188,14 +199,16 @@ impl Tpm {
 
     fn start(settings: TpmSettings) -> Result<Tpm, TpmError> {
         let queue = Arc::new(Queue::default());
-        let (jobs, address) = (Arc::clone(&queue), settings.address.clone());
-        thread::Builder::new().name("tpm".into()).spawn(move || serve(&jobs, settings)).map_err(TpmError::Thread)?;
-        Ok(Tpm { owner: Arc::new(Owner { address, queue }) })
+        let tidying = Arc::new(Tidying::default());
+        let (jobs, tidied, address) = (Arc::clone(&queue), Arc::clone(&tidying), settings.address.clone());
+        let serve = move || serve(&jobs, &tidied, settings);
+        thread::Builder::new().name("tpm".into()).spawn(serve).map_err(TpmError::Thread)?;
+        Ok(Tpm { owner: Arc::new(Owner { address, queue, tidying }) })
     }
 }
 
 /// The thread's life: one job after the other until the last handle is gone.
-fn serve(queue: &Queue, settings: TpmSettings) {
+fn serve(queue: &Queue, tidying: &Tidying, settings: TpmSettings) {
     let mut chip = Chip::new(settings);
     while let Some((what, job)) = queue.next() {
         // A job that panics must not take the TPM from all others. What it left behind goes with the connection.
@@ -207,5 +220,6 @@ fn serve(queue: &Queue, settings: TpmSettings) {
             error!(job = what, "TPM job panicked; reconnecting");
             chip.disconnect();
         }
+        tidying.end();
     }
 }

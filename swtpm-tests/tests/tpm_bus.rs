@@ -1,6 +1,8 @@
 //! Somebody sits on the bus between agent and chip: what he reads, what he achieves by changing it, and when he lets an answer through.
 
 use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
@@ -97,6 +99,33 @@ fn whoever_waits_for_the_chip_has_the_answer_before_its_slots_are_given_back() {
     assert_eq!(unsealed[..], *b"secret");
     drop(held);
     assert_eq!(chip.left_loaded().expect("the chip answers"), [0u32; 0], "and given back they are");
+}
+
+#[test]
+fn a_process_that_ends_with_its_answer_leaves_nothing_in_the_chip() {
+    let chip = Swtpm::start().expect("swtpm starts");
+    let bus = Interposer::before(&chip).expect("an interposer");
+    let tpm = Tpm::open_blocking(bus.address()).expect("the TPM answers");
+    let sealed = tpm.run_blocking("seal", |chip| chip.seal(b"secret", PcrSelection::NONE)).expect("sealed");
+    assert_eq!(chip.left_loaded().expect("the chip answers"), [0u32; 0]);
+    let ((first, begun), (held, until_dropped)) = (mpsc::channel(), mpsc::channel::<()>());
+    bus.tamper(move |code, _| {
+        if code == FLUSH_CONTEXT {
+            let _ = first.send(());
+            let _ = until_dropped.recv();
+        }
+    });
+    tpm.run_blocking("unseal", move |chip| chip.unseal(&sealed, PcrSelection::NONE)).expect("unsealed");
+    begun.recv().expect("the first flush is under way");
+    let ending = thread::spawn(move || drop(tpm));
+    let deadline = Instant::now() + Duration::from_millis(100);
+    while !ending.is_finished() && Instant::now() < deadline {
+        thread::yield_now();
+    }
+    assert!(!ending.is_finished(), "it waits for what is to be flushed");
+    drop(held);
+    ending.join().expect("no panic");
+    assert_eq!(chip.loaded_handles().expect("the chip answers"), [0u32; 0]);
 }
 
 // Row 14 of the attack table: he puts his own key in the place of the storage root key, so that the session's salt is
