@@ -49,9 +49,9 @@ mod seal_signed;
 mod sessions;
 mod settings;
 mod signing_key;
+mod stage;
 mod strays;
 mod templates;
-mod tidying;
 mod watch;
 
 use std::fmt;
@@ -85,14 +85,14 @@ pub use seal_signed::OpenedBy;
 pub use settings::{COMMAND_DEADLINE, HierarchyPassword, MAX_PASSWORD_BYTES, TpmSettings};
 
 use queue::{Lane, Queue};
-use tidying::Tidying;
+use stage::{Stage, Stages};
 
 /// How long a caller waits for its answer. RSA key generation takes minutes on some chips, and the kernel itself allows
 /// 300 s for it; whoever waits longer has a chip that hangs. The job itself cannot be cancelled.
 pub const ANSWER_DEADLINE: Duration = Duration::from_secs(300);
 
-/// Handle to the thread that owns a TPM. Clones share it; the thread ends when the last one is dropped, which waits for what is left of an
-/// answered job: flushes.
+/// Handle to the thread that owns a TPM. Clones share it; the thread ends when the last one is dropped, which waits until what an
+/// answered job has loaded is flushed and the device is closed; not for a job that is still being done.
 #[derive(Clone)]
 pub struct Tpm {
     owner: Arc<Owner>,
@@ -101,13 +101,13 @@ pub struct Tpm {
 struct Owner {
     address: TpmAddress,
     queue: Arc<Queue>,
-    tidying: Arc<Tidying>,
+    stages: Arc<Stages>,
 }
 
 impl Drop for Owner {
     fn drop(&mut self) {
         self.queue.close();
-        self.tidying.wait();
+        self.stages.wait_for_the_end();
     }
 }
 
@@ -149,14 +149,14 @@ impl Tpm {
         job: impl FnOnce(&mut Chip) -> Result<T, TpmError> + Send + 'static,
     ) -> Result<T, TpmError> {
         let (answer, answered) = oneshot::channel();
-        let tidying = Arc::clone(&self.owner.tidying);
+        let stages = Arc::clone(&self.owner.stages);
         self.owner.queue.push(
             Lane::Normal,
             what,
             Box::new(move |chip| {
                 if !answer.is_closed() {
                     let result = job(chip);
-                    tidying.begin();
+                    stages.come_to(Stage::Answered);
                     // The caller may be gone by now: the job is done all the same, there is nobody to tell.
                     let _ = answer.send(result);
                 }
@@ -177,13 +177,13 @@ impl Tpm {
         job: impl FnOnce(&mut Chip) -> Result<T, TpmError> + Send + 'static,
     ) -> Result<T, TpmError> {
         let (answer, answered) = mpsc::sync_channel(1);
-        let tidying = Arc::clone(&self.owner.tidying);
+        let stages = Arc::clone(&self.owner.stages);
         self.owner.queue.push(
             Lane::Urgent,
             what,
             Box::new(move |chip| {
                 let result = job(chip);
-                tidying.begin();
+                stages.come_to(Stage::Answered);
                 // As above: a caller that gave up is not told.
                 let _ = answer.send(result);
             }),
@@ -199,18 +199,19 @@ impl Tpm {
 
     fn start(settings: TpmSettings) -> Result<Tpm, TpmError> {
         let queue = Arc::new(Queue::default());
-        let tidying = Arc::new(Tidying::default());
-        let (jobs, tidied, address) = (Arc::clone(&queue), Arc::clone(&tidying), settings.address.clone());
-        let serve = move || serve(&jobs, &tidied, settings);
+        let stages = Arc::new(Stages::default());
+        let (jobs, told, address) = (Arc::clone(&queue), Arc::clone(&stages), settings.address.clone());
+        let serve = move || serve(&jobs, &told, settings);
         thread::Builder::new().name("tpm".into()).spawn(serve).map_err(TpmError::Thread)?;
-        Ok(Tpm { owner: Arc::new(Owner { address, queue, tidying }) })
+        Ok(Tpm { owner: Arc::new(Owner { address, queue, stages }) })
     }
 }
 
 /// The thread's life: one job after the other until the last handle is gone.
-fn serve(queue: &Queue, tidying: &Tidying, settings: TpmSettings) {
+fn serve(queue: &Queue, stages: &Stages, settings: TpmSettings) {
     let mut chip = Chip::new(settings);
     while let Some((what, job)) = queue.next() {
+        stages.come_to(Stage::Working);
         // A job that panics must not take the TPM from all others. What it left behind goes with the connection.
         let done = catch_unwind(AssertUnwindSafe(|| {
             job(&mut chip);
@@ -220,6 +221,8 @@ fn serve(queue: &Queue, tidying: &Tidying, settings: TpmSettings) {
             error!(job = what, "TPM job panicked; reconnecting");
             chip.disconnect();
         }
-        tidying.end();
+        stages.come_to(Stage::Idle);
     }
+    drop(chip);
+    stages.come_to(Stage::Ended);
 }

@@ -8,14 +8,23 @@ use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use ironroot_attest::node::tpm2::PcrSelection;
 use ironroot_attest::structures::{Public, make_credential};
-use ironroot_attest::tpm::{Chip, Tpm, TpmError};
+use ironroot_attest::tpm::{Chip, CounterAt, KeyBlob, Tpm, TpmError};
 use ironroot_lab::interposer::Interposer;
 use ironroot_lab::swtpm::Swtpm;
+use tss_esapi::attributes::NvIndexAttributesBuilder;
+use tss_esapi::constants::NvIndexType;
+use tss_esapi::handles::NvIndexTpmHandle;
+use tss_esapi::interface_types::algorithm::HashingAlgorithm;
+use tss_esapi::interface_types::resource_handles::{NvAuth, Provision};
+use tss_esapi::interface_types::session_handles::AuthSession;
+use tss_esapi::structures::{Digest, MaxNvBuffer, NvPublicBuilder};
 
 /// TPM_CC_CreatePrimary.
 const CREATE_PRIMARY: u32 = 0x131;
 /// TPM_CC_Unseal.
 const UNSEAL: u32 = 0x15e;
+/// TPM_CC_NV_ReadPublic.
+const NV_READ_PUBLIC: u32 = 0x169;
 /// TPM_CC_FlushContext.
 const FLUSH_CONTEXT: u32 = 0x165;
 
@@ -80,13 +89,19 @@ fn a_changed_answer_is_named_a_forgery() {
     assert_eq!(chip.left_loaded().expect("the chip answers"), [0u32; 0]);
 }
 
+/// Has the chip seal something, and nothing left to do.
+fn sealed(chip: &Swtpm, tpm: &Tpm) -> KeyBlob {
+    let sealed = tpm.run_blocking("seal", |chip| chip.seal(b"secret", PcrSelection::NONE)).expect("sealed");
+    assert_eq!(chip.left_loaded().expect("the chip answers"), [0u32; 0]);
+    sealed
+}
+
 #[test]
 fn whoever_waits_for_the_chip_has_the_answer_before_its_slots_are_given_back() {
     let chip = Swtpm::start().expect("swtpm starts");
     let bus = Interposer::before(&chip).expect("an interposer");
     let tpm = Tpm::open_blocking(bus.address()).expect("the TPM answers");
-    let sealed = tpm.run_blocking("seal", |chip| chip.seal(b"secret", PcrSelection::NONE)).expect("sealed");
-    assert_eq!(chip.left_loaded().expect("the chip answers"), [0u32; 0]);
+    let sealed = sealed(&chip, &tpm);
 
     // No flush is answered until this is dropped.
     let (held, until_dropped) = mpsc::channel::<()>();
@@ -106,8 +121,7 @@ fn a_process_that_ends_with_its_answer_leaves_nothing_in_the_chip() {
     let chip = Swtpm::start().expect("swtpm starts");
     let bus = Interposer::before(&chip).expect("an interposer");
     let tpm = Tpm::open_blocking(bus.address()).expect("the TPM answers");
-    let sealed = tpm.run_blocking("seal", |chip| chip.seal(b"secret", PcrSelection::NONE)).expect("sealed");
-    assert_eq!(chip.left_loaded().expect("the chip answers"), [0u32; 0]);
+    let sealed = sealed(&chip, &tpm);
     let ((first, begun), (held, until_dropped)) = (mpsc::channel(), mpsc::channel::<()>());
     bus.tamper(move |code, _| {
         if code == FLUSH_CONTEXT {
@@ -126,6 +140,69 @@ fn a_process_that_ends_with_its_answer_leaves_nothing_in_the_chip() {
     drop(held);
     ending.join().expect("no panic");
     assert_eq!(chip.loaded_handles().expect("the chip answers"), [0u32; 0]);
+}
+
+// He has put an index in the counter's place that holds what he likes, and tells whoever asks that it is the counter: that nobody can count
+// it back, or whose it is.
+//= TPM-14
+#[test]
+fn an_index_that_is_no_counter_is_not_taken_for_one_whatever_the_bus_says_of_it() {
+    const INDEX: u32 = 0x0180_0100;
+    let chip = Swtpm::start().expect("swtpm starts");
+    let bus = Interposer::before(&chip).expect("an interposer");
+    let tpm = Tpm::open_blocking(bus.address()).expect("the TPM answers");
+    let owner = [7; 32];
+    define(&chip, INDEX, &owner);
+    // After header, sizes, index and nameAlg the attributes: TPM_NT_COUNTER in bits 4 to 7 of the last byte (Part 2 §13.4).
+    bus.tamper(|code, response| {
+        if code == NV_READ_PUBLIC {
+            response[21] |= 0x10;
+        }
+    });
+    let error = tpm.run_blocking("look", move |chip| chip.counter_of(INDEX, &owner, None)).expect_err("a lie");
+    assert!(matches!(error, TpmError::Malformed { command: "TPM2_NV_ReadPublic", .. }), "{error}");
+    let error = tpm.run_blocking("read", |chip| chip.counter_read(INDEX, None)).expect_err("a lie");
+    assert!(matches!(error, TpmError::Malformed { command: "TPM2_NV_ReadPublic", .. }), "{error}");
+
+    // The policy follows its length: here another owner is named.
+    bus.tamper(|code, response| {
+        if code == NV_READ_PUBLIC {
+            response[24] ^= 1;
+        }
+    });
+    let error = tpm.run_blocking("look", move |chip| chip.counter_of(INDEX, &owner, None)).expect_err("a lie");
+    assert!(matches!(error, TpmError::Malformed { command: "TPM2_NV_ReadPublic", .. }), "{error}");
+
+    bus.tamper(|_, _| ());
+    let found = tpm.run_blocking("look", |chip| chip.counter_of(INDEX, &[8; 32], None)).expect("the truth");
+    assert_eq!(found, CounterAt::Others(owner.to_vec()));
+}
+
+/// An ordinary index of eight bytes, in the name of `owner`, written once.
+fn define(chip: &Swtpm, index: u32, owner: &[u8; 32]) {
+    let attributes = NvIndexAttributesBuilder::new()
+        .with_nv_index_type(NvIndexType::Ordinary)
+        .with_owner_read(true)
+        .with_owner_write(true)
+        .with_auth_read(true)
+        .with_auth_write(true)
+        .with_no_da(true)
+        .build()
+        .expect("legal");
+    let public = NvPublicBuilder::new()
+        .with_nv_index(NvIndexTpmHandle::new(index).expect("an NV index"))
+        .with_index_name_algorithm(HashingAlgorithm::Sha256)
+        .with_index_attributes(attributes)
+        .with_index_auth_policy(Digest::try_from(owner.as_slice()).expect("a digest"))
+        .with_data_area_size(8)
+        .build()
+        .expect("legal");
+    let mut esys = chip.esys().expect("the TPM answers");
+    esys.execute_with_session(Some(AuthSession::Password), |esys| {
+        let handle = esys.nv_define_space(Provision::Owner, None, public)?;
+        esys.nv_write(NvAuth::NvIndex(handle), handle, MaxNvBuffer::try_from([0xff; 8].as_slice())?, 0)
+    })
+    .expect("defined and written");
 }
 
 // Row 14 of the attack table: he puts his own key in the place of the storage root key, so that the session's salt is

@@ -28,8 +28,8 @@ impl Name {
         heapless::Vec::from_slice(bytes).map(Self).map_err(|_| StructureError::Name)
     }
 
-    /// The name of a public area, over the bytes received.
-    pub(super) fn of_public_area(hash: Hash, public_area: &[u8]) -> Self {
+    /// The name of a public area, of an object or of an NV index, over the bytes received.
+    pub(crate) fn of_public_area(hash: Hash, public_area: &[u8]) -> Self {
         Self::new(hash, &[public_area])
     }
 

@@ -7,6 +7,7 @@ use tss_esapi::interface_types::algorithm::HashingAlgorithm;
 use tss_esapi::interface_types::resource_handles::{NvAuth, Provision};
 use tss_esapi::interface_types::session_handles::AuthSession;
 use tss_esapi::structures::{Digest, NvPublic, NvPublicBuilder};
+use tss_esapi::tss2_esys::{TPM2_HANDLE, TPMA_NV, TPMI_ALG_HASH};
 
 use super::chip::Chip;
 use super::connection::{Connection, NO_SESSION};
@@ -16,6 +17,7 @@ use super::key_blob::KeyBlob;
 use super::nv::nv_index;
 use super::response_code as rc;
 use super::sessions::Encrypted;
+use crate::structures::{Hash, Name};
 
 /// NV index of the agent's counter, in the range that the TCG leaves to the owner (0x01800000 to 0x01bfffff, Registry of
 /// Reserved TPM 2.0 Handles §2.2.2).
@@ -73,7 +75,7 @@ impl Chip {
     pub fn counter_of(&mut self, index: u32, owner: &[u8; 32], under: Option<&KeyBlob>) -> Result<CounterAt, TpmError> {
         self.task(|tpm| {
             let found = tpm.with_nv_index_if_defined(index, |tpm, handle| {
-                let (public, _) = tpm.command("TPM2_NV_ReadPublic", NO_SESSION, |esys| esys.nv_read_public(handle))?;
+                let public = tpm.named_public(handle)?;
                 match public.authorization_policy().value() {
                     named if named == owner => tpm.read_counter_at(handle, &public, under).map(CounterAt::Ours),
                     other => Ok(CounterAt::Others(other.to_vec())),
@@ -93,7 +95,7 @@ impl Chip {
 impl Connection {
     fn read_counter(&mut self, index: u32, under: Option<&KeyBlob>) -> Result<Option<u64>, TpmError> {
         let read = self.with_nv_index_if_defined(index, |tpm, handle| {
-            let (public, _) = tpm.command("TPM2_NV_ReadPublic", NO_SESSION, |esys| esys.nv_read_public(handle))?;
+            let public = tpm.named_public(handle)?;
             tpm.read_counter_at(handle, &public, under)
         });
         read.map(Option::flatten)
@@ -105,8 +107,7 @@ impl Connection {
         public: &NvPublic,
         under: Option<&KeyBlob>,
     ) -> Result<Option<u64>, TpmError> {
-        // A counter that was deleted comes back higher; an ordinary index in its place would hold any number. What is
-        // said here of the index is in its name, which the session's HMAC covers.
+        // A counter that was deleted comes back higher; an ordinary index in its place would hold any number.
         if !matches!(public.attributes().index_type(), Ok(NvIndexType::Counter)) {
             return Err(TpmError::Argument("the counter's NV index holds something that is not a counter"));
         }
@@ -121,6 +122,17 @@ impl Connection {
             },
             Err(error) if error.is(rc::NV_UNINITIALIZED) => Ok(None),
             Err(error) => Err(error),
+        }
+    }
+
+    /// What the index is, as its name says: the name goes into the HMAC of the session in which it is read, so that nobody on the bus can
+    /// tell another index of it. The library compares the two in no version.
+    fn named_public(&mut self, handle: NvIndexHandle) -> Result<NvPublic, TpmError> {
+        let command = "TPM2_NV_ReadPublic";
+        let (public, name) = self.command(command, NO_SESSION, |esys| esys.nv_read_public(handle))?;
+        match name_of(&public) {
+            Some(own) if own.as_bytes() == name.value() => Ok(public),
+            _ => Err(TpmError::Malformed { command, reason: "the index and its name do not belong together" }),
         }
     }
 
@@ -150,6 +162,21 @@ impl Connection {
             })
         })
     }
+}
+
+/// The name of an NV index: the hash of its TPMS_NV_PUBLIC (Part 1 §16, Part 2 §13.5).
+fn name_of(public: &NvPublic) -> Option<Name> {
+    let algorithm = TPMI_ALG_HASH::from(public.name_algorithm());
+    let policy = public.authorization_policy().value();
+    let area = [
+        &TPM2_HANDLE::from(public.nv_index()).to_be_bytes()[..],
+        &algorithm.to_be_bytes(),
+        &TPMA_NV::try_from(public.attributes()).ok()?.to_be_bytes(),
+        &u16::try_from(policy.len()).ok()?.to_be_bytes(),
+        policy,
+        &u16::try_from(public.data_size()).ok()?.to_be_bytes(),
+    ];
+    Some(Name::of_public_area(Hash::from_id(algorithm).ok()?, &area.concat()))
 }
 
 /// Read and counted up with the index's empty auth value, so that no owner password is needed later; noDA as everything.

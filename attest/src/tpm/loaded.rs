@@ -10,7 +10,8 @@ use super::error::TpmError;
 pub struct Loaded {
     pub handle: KeyHandle,
     pub public: Public,
-    /// Its Name (Part 1 §16): algorithm and digest of the public area, as the library computed it from `public`.
+    /// Its Name (Part 1 §16): algorithm and digest of the public area, as the library compared it with `public`;
+    /// of a persistent key, as the bus told it.
     pub name: Vec<u8>,
     /// Whether it takes a slot, which a persistent key does not.
     pub in_slot: bool,
