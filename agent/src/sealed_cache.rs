@@ -39,7 +39,7 @@ pub use write_plan::{
 
 use crate::agent_record::AgentRecord;
 use crate::durable_file;
-use counter_place::CounterPlace;
+use counter_place::{ChipsWord, CounterPlace};
 use envelope::{Envelope, SealedKey, Section};
 pub(crate) use generations::{Seen, Step, is_current};
 use sealing::Signed;
@@ -84,7 +84,7 @@ pub struct SealedCache {
 /// A file that has been read, nothing of it decrypted yet.
 pub struct SealedFile {
     envelope: Envelope,
-    counter: Result<Option<u64>, TpmError>,
+    told: ChipsWord,
 }
 
 impl SealedCache {
@@ -121,13 +121,33 @@ impl SealedCache {
     pub async fn open(&mut self) -> Result<Option<SealedFile>, CacheRefusal> {
         let Some(bytes) = durable_file::read(&self.path, MAX_CACHE_BYTES).map_err(unreadable)? else { return Ok(None) };
         let envelope = Envelope::parse(&bytes)?;
-        let under = envelope.section(SectionKind::Record).ok().map(|s| s.blob.clone());
-        let place = Arc::clone(&self.counter);
-        let counter = self.tpm.run("read cache counter", move |chip| place.read(chip, true, under.as_ref())).await;
-        if matches!(counter, Ok(Some(counter)) if is_current(envelope.generation, counter)) {
+        let told = self.ask_chip(&envelope).await;
+        if matches!(told.counter, Ok(Some(counter)) if is_current(envelope.generation, counter)) {
             lock(&self.seen).file(envelope.generation);
         }
-        Ok(Some(SealedFile { envelope, counter }))
+        Ok(Some(SealedFile { envelope, told }))
+    }
+
+    /// Both in one turn where the present state alone opens the identities: nothing is asked twice of a slow chip.
+    async fn ask_chip(&self, envelope: &Envelope) -> ChipsWord {
+        let place = Arc::clone(&self.counter);
+        let section = envelope.section(SectionKind::Identities).ok().filter(|section| section.pcrs == self.pcrs);
+        let told = match section.filter(|_| envelope.branches.is_none()) {
+            Some(section) => {
+                let (blob, pcrs) = (section.blob.clone(), section.pcrs);
+                let look = move |chip: &mut Chip| Ok(place.read_and_unseal(chip, &blob, pcrs));
+                self.tpm.run("read cache counter and key", look).await
+            }
+            None => {
+                let under = envelope.section(SectionKind::Record).ok().map(|section| section.blob.clone());
+                let look = move |chip: &mut Chip| place.read(chip, true, under.as_ref());
+                self.tpm
+                    .run("read cache counter", look)
+                    .await
+                    .map(|counter| ChipsWord { counter: Ok(counter), key: None })
+            }
+        };
+        told.unwrap_or_else(|error| ChipsWord { counter: Err(error), key: None })
     }
 
     /// Decrypts the identities, if they are of this device as it booted now and not older than the counter allows.
@@ -140,7 +160,7 @@ impl SealedCache {
         if section.pcrs != self.pcrs {
             return Err(CacheRefusal::OtherPcrs);
         }
-        let opened = self.unseal_identities(&file.envelope, section).await?;
+        let opened = self.unseal_identities(file, section).await?;
         let plaintext = section.open(&opened.key.key)?;
         file.check_generation()?;
         let identities = contents::decode_identities(&plaintext, trust_domain)?;
@@ -165,7 +185,7 @@ impl SealedCache {
 
     /// Raises the counter if a power cut prevented that between the last write and now.
     pub async fn finish_interrupted_write(&self, file: &SealedFile) -> Result<(), CacheError> {
-        let Ok(Some(counter)) = file.counter else { return Ok(()) };
+        let Ok(Some(counter)) = file.told.counter else { return Ok(()) };
         if file.envelope.generation == counter.saturating_add(1) {
             self.increment().await?;
         }
@@ -285,7 +305,7 @@ impl SealedCache {
 impl SealedFile {
     fn check_generation(&self) -> Result<(), CacheRefusal> {
         let file = self.envelope.generation;
-        match &self.counter {
+        match &self.told.counter {
             Ok(Some(counter)) if is_current(file, *counter) => Ok(()),
             //= FLT-T5 chip faults: "it yields nothing"
             Ok(Some(counter)) if file < *counter => Err(CacheRefusal::RolledBack { file, counter: *counter }),

@@ -85,7 +85,7 @@ pub use seal_signed::OpenedBy;
 pub use settings::{COMMAND_DEADLINE, HierarchyPassword, MAX_PASSWORD_BYTES, TpmSettings};
 
 use queue::{Lane, Queue};
-use stage::{Stage, Stages};
+use stage::{PATIENCE, Stage, Stages};
 
 /// How long a caller waits for its answer. RSA key generation takes minutes on some chips, and the kernel itself allows
 /// 300 s for it; whoever waits longer has a chip that hangs. The job itself cannot be cancelled.
@@ -107,7 +107,7 @@ struct Owner {
 impl Drop for Owner {
     fn drop(&mut self) {
         self.queue.close();
-        self.stages.wait_for_the_end();
+        self.stages.wait_for_the_end(PATIENCE);
     }
 }
 

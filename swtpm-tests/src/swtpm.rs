@@ -195,9 +195,9 @@ impl Swtpm {
     }
 
     /// As [`loaded_handles`](Self::loaded_handles), once there are none: whoever had a job done has its answer a moment before what it
-    /// took is given back. After a second, what there is then.
+    /// took is given back. After twenty seconds, what there is then.
     pub fn left_loaded(&self) -> io::Result<Vec<u32>> {
-        let deadline = Instant::now() + Duration::from_secs(1);
+        let deadline = Instant::now() + Duration::from_secs(20);
         loop {
             let loaded = self.loaded_handles()?;
             if loaded.is_empty() || Instant::now() >= deadline {

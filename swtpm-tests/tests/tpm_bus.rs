@@ -25,6 +25,8 @@ const CREATE_PRIMARY: u32 = 0x131;
 const UNSEAL: u32 = 0x15e;
 /// TPM_CC_NV_ReadPublic.
 const NV_READ_PUBLIC: u32 = 0x169;
+/// TPM_CC_NV_Read.
+const NV_READ: u32 = 0x14e;
 /// TPM_CC_FlushContext.
 const FLUSH_CONTEXT: u32 = 0x165;
 
@@ -176,6 +178,79 @@ fn an_index_that_is_no_counter_is_not_taken_for_one_whatever_the_bus_says_of_it(
     bus.tamper(|_, _| ());
     let found = tpm.run_blocking("look", |chip| chip.counter_of(INDEX, &[8; 32], None)).expect("the truth");
     assert_eq!(found, CounterAt::Others(owner.to_vec()));
+}
+
+/// What a chip says whose index is the counter of `owner`, to whoever asks.
+fn word_of_an_honest_chip(index: u32, owner: [u8; 32]) -> Vec<u8> {
+    let chip = Swtpm::start().expect("swtpm starts");
+    let bus = Interposer::before(&chip).expect("an interposer");
+    let tpm = Tpm::open_blocking(bus.address()).expect("the TPM answers");
+    tpm.run_blocking("define", move |chip| chip.counter_define(index, &owner)).expect("defined");
+    tpm.run_blocking("count", move |chip| chip.counter_increment(index, None)).expect("counted");
+    let (heard, said) = mpsc::channel();
+    bus.tamper(move |code, response| {
+        if code == NV_READ_PUBLIC {
+            let _ = heard.send(response.to_vec());
+        }
+    });
+    tpm.run_blocking("look", move |chip| chip.counter_of(index, &owner, None)).expect("the truth");
+    said.recv().expect("it was asked")
+}
+
+//= TPM-14
+#[test]
+fn the_counter_that_is_read_beside_the_secret_is_the_chips_own_and_its_value_the_chips_word() {
+    const INDEX: u32 = 0x0180_0100;
+    let chip = Swtpm::start().expect("swtpm starts");
+    let bus = Interposer::before(&chip).expect("an interposer");
+    let tpm = Tpm::open_blocking(bus.address()).expect("the TPM answers");
+    let sealed = sealed(&chip, &tpm);
+    let open = |index: u32, owner: [u8; 32]| {
+        let sealed = sealed.clone();
+        tpm.run_blocking("open", move |chip| chip.counter_and_unseal((index, &owner), (&sealed, PcrSelection::NONE)))
+    };
+    let (owner, other) = ([7; 32], [8; 32]);
+    define(&chip, INDEX, &owner);
+    tpm.run_blocking("define", move |chip| chip.counter_define(INDEX + 1, &owner)).expect("defined");
+
+    for (index, owner, what) in [
+        (INDEX, owner, "an ordinary index"),
+        (INDEX + 1, owner, "a counter that was never raised"),
+        (INDEX + 2, owner, "nothing at all"),
+    ] {
+        let (counter, secret) = open(index, owner).expect("unsealed");
+        assert_eq!((counter, &secret[..]), (None, b"secret".as_slice()), "{what}");
+    }
+    let raised = tpm.run_blocking("count", move |chip| chip.counter_increment(INDEX + 1, None)).expect("counted");
+    assert_eq!(open(INDEX + 1, owner).expect("unsealed").0, Some(raised));
+    assert_eq!(open(INDEX + 1, other).expect("unsealed").0, None, "of another agent");
+
+    // The name that the counter would have, of the index that is none.
+    let word = word_of_an_honest_chip(INDEX, owner);
+    bus.tamper(move |code, response| {
+        if code == NV_READ_PUBLIC {
+            response.copy_from_slice(&word);
+        }
+    });
+    open(INDEX, owner).expect_err("the chip hears of another index than it has");
+
+    bus.tamper(|code, response| {
+        if code == NV_READ {
+            *response.last_mut().expect("an answer") ^= 1;
+        }
+    });
+    let error = open(INDEX + 1, owner).expect_err("a changed answer");
+    assert!(matches!(error, TpmError::Forged(_)), "{error}");
+    // After header and size of the parameters: the length of the value, and the value.
+    bus.tamper(|code, response| {
+        if code == NV_READ {
+            response[16] ^= 1;
+        }
+    });
+    let error = open(INDEX + 1, owner).expect_err("a changed value");
+    assert!(matches!(error, TpmError::Forged(_)), "{error}");
+    bus.tamper(|_, _| ());
+    assert_eq!(open(INDEX + 1, owner).expect("unsealed").0, Some(raised));
 }
 
 /// An ordinary index of eight bytes, in the name of `owner`, written once.

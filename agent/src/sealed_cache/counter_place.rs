@@ -5,8 +5,10 @@
 
 use std::sync::OnceLock;
 
+use ironroot_attest::node::tpm2::PcrSelection;
 use ironroot_attest::tpm::{Chip, CounterAt, KeyBlob, TpmError};
 use tracing::info;
+use zeroize::Zeroizing;
 
 /// How many agents can have their counters on one chip; the next one shares the first one's.
 pub const INDICES: u32 = 8;
@@ -18,6 +20,14 @@ pub(super) struct CounterPlace {
     owner: [u8; 32],
     /// Known once it is on the chip.
     index: OnceLock<u32>,
+}
+
+/// What the chip says of a file.
+pub(super) struct ChipsWord {
+    /// The counter; none where there is none yet.
+    pub(super) counter: Result<Option<u64>, TpmError>,
+    /// The key of the identities, if the chip gave it without more ado.
+    pub(super) key: Option<Zeroizing<Vec<u8>>>,
 }
 
 /// Where a counter is.
@@ -47,6 +57,24 @@ impl CounterPlace {
             Place::Read(_, counter) => Ok(counter),
             Place::At(index) => chip.counter_read(index, under),
             Place::ToMakeAt(_) => Ok(None),
+        }
+    }
+
+    /// The counter as [`Self::read`] gives it, and what was sealed to `pcrs` if the chip opens it; whoever wants to know why it does not
+    /// asks for that alone. Where the counter is where it is looked for first, the chip is asked for both in one task.
+    pub(super) fn read_and_unseal(&self, chip: &mut Chip, blob: &KeyBlob, pcrs: PcrSelection) -> ChipsWord {
+        let index = self.index.get().copied().unwrap_or(self.first);
+        match chip.counter_and_unseal((index, &self.owner), (blob, pcrs)) {
+            Ok((Some(counter), secret)) => {
+                self.is_at(index);
+                ChipsWord { counter: Ok(Some(counter)), key: Some(secret) }
+            }
+            Ok((None, secret)) => ChipsWord { counter: self.read(chip, true, Some(blob)), key: Some(secret) },
+            // Whoever waited for a chip that hangs does not wait again for the same.
+            Err(error @ (TpmError::Hung { .. } | TpmError::Absent { .. } | TpmError::Transport(_))) => {
+                ChipsWord { counter: Err(error), key: None }
+            }
+            Err(_) => ChipsWord { counter: self.read(chip, true, Some(blob)), key: None },
         }
     }
 

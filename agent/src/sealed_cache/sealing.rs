@@ -8,9 +8,9 @@ use ironroot_shell::describe;
 use tracing::{error, info};
 use zeroize::Zeroizing;
 
-use super::envelope::{Envelope, SealedKey, Section, SectionKind};
+use super::envelope::{SealedKey, Section, SectionKind};
 use super::signed_states::{PolicyFile, SignedStates, Told};
-use super::{CacheError, CacheRefusal, SealedCache, unsealing};
+use super::{CacheError, CacheRefusal, SealedCache, SealedFile, unsealing};
 
 /// Whose signatures count, and what is known of them.
 pub(super) struct Signed {
@@ -69,13 +69,16 @@ impl SealedCache {
 
     pub(super) async fn unseal_identities(
         &mut self,
-        envelope: &Envelope,
+        SealedFile { envelope, told }: &SealedFile,
         section: &Section,
     ) -> Result<Opened, CacheRefusal> {
         let (blob, pcrs) = (section.blob.clone(), section.pcrs);
         let Some(branches) = envelope.branches.clone() else {
             let unseal = move |chip: &mut Chip| chip.unseal(&blob, pcrs);
-            let key = self.tpm.run("unseal cache key", unseal).await.map_err(unsealing)?;
+            let key = match &told.key {
+                Some(key) => key.clone(),
+                None => self.tpm.run("unseal cache key", unseal).await.map_err(unsealing)?,
+            };
             let key = SealedKey { blob: section.blob.clone(), pcrs, branches: None, key };
             return Ok(Opened { key, by: OpenedBy::SameState });
         };

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 use tss_esapi::Context;
-use tss_esapi::constants::CapabilityType;
+use tss_esapi::constants::PropertyTag;
 
 use super::address::TpmAddress;
-use super::connection::{Connection, NO_SESSION, watched};
+use super::connection::{Connection, watched};
 use super::endorsement_kind::{EndorsementKind, RememberedEndorsement};
 use super::error::{Failure, TpmError};
 use super::response_code as rc;
@@ -69,13 +69,12 @@ impl Chip {
 
     /// Whether a started TPM 2.0 answers.
     pub fn probe(&mut self) -> Result<(), TpmError> {
-        self.task(|tpm| {
-            tpm.command("TPM2_GetCapability", NO_SESSION, |esys| {
-                // TPM_PT_FAMILY_INDICATOR, which every TPM has.
-                esys.get_capability(CapabilityType::TpmProperties, 0x100, 1)
-            })?;
-            Ok(())
-        })
+        // Every TPM has such a list, if an empty one, and whoever opens a TPM looks for its storage root key next.
+        match self.task(|tpm| tpm.ask_for_persistent_handles().map(drop)) {
+            // In failure mode it tells its properties alone (Part 1, Failure Mode).
+            Err(TpmError::FailureMode(_)) => self.task(|tpm| tpm.property(PropertyTag::FamilyIndicator).map(drop)),
+            answered => answered,
+        }
     }
 
     /// Runs `body` with nothing loaded before and after. It may run again from its start: when the connection turned out

@@ -3,14 +3,17 @@
 use std::sync::Arc;
 use std::thread;
 
-use tracing::info;
+use tracing::{debug, info};
 use tss_esapi::Context;
-use tss_esapi::handles::ObjectHandle;
+use tss_esapi::handles::{KeyHandle, ObjectHandle};
 use tss_esapi::interface_types::session_handles::AuthSession;
+use tss_esapi::structures::Public;
 
 use super::error::TpmError;
-use super::known::{CertificatesRead, Known, Primaries};
+use super::known::{CertificatesRead, Known, Made, Primaries};
+use super::loaded::Loaded;
 use super::patience::patience;
+use super::primary::Primary;
 use super::response_code as rc;
 use super::settings::TpmSettings;
 use super::watch::Watch;
@@ -29,14 +32,31 @@ pub struct Connection {
     settings: Arc<TpmSettings>,
     watch: Option<Watch>,
     loaded: Vec<ObjectHandle>,
+    /// A primary key that was made and is still loaded: its context is saved before it is flushed.
+    to_save: Option<ToSave>,
     known: Known,
     /// TPM2_SelfTest was sent on this connection.
     self_tested: bool,
 }
 
+struct ToSave {
+    handle: KeyHandle,
+    primary: Primary,
+    public: Public,
+    name: Vec<u8>,
+}
+
 impl Connection {
     pub fn new(context: Context, settings: Arc<TpmSettings>, watch: Option<Watch>) -> Self {
-        Self { context, settings, watch, loaded: Vec::new(), known: Known::default(), self_tested: false }
+        Self {
+            context,
+            settings,
+            watch,
+            loaded: Vec::new(),
+            to_save: None,
+            known: Known::default(),
+            self_tested: false,
+        }
     }
 
     /// What the operator said.
@@ -99,8 +119,30 @@ impl Connection {
 
     /// Frees a slot before the task ends.
     pub fn flush(&mut self, handle: ObjectHandle) -> Result<(), TpmError> {
+        if self.to_save.as_ref().is_some_and(|made| ObjectHandle::from(made.handle) == handle) {
+            self.save_made();
+        }
         self.loaded.retain(|loaded| *loaded != handle);
         self.command("TPM2_FlushContext", NO_SESSION, |esys| esys.flush_context(handle))
+    }
+
+    /// `key` was made, and will be of use again: its context is saved when it leaves its slot, which is when nobody waits any more where it
+    /// is loaded until its task ends.
+    pub fn save_later(&mut self, primary: Primary, key: &Loaded) {
+        // One that is still loaded would not be looked for among those that are to be saved.
+        self.save_made();
+        self.to_save = Some(ToSave { handle: key.handle, primary, public: key.public.clone(), name: key.name.clone() });
+    }
+
+    /// TPM2_ContextSave of the key that was made last, if that was not done yet.
+    pub fn save_made(&mut self) {
+        let Some(ToSave { handle, primary, public, name }) = self.to_save.take() else { return };
+        let object = ObjectHandle::from(handle);
+        match self.command("TPM2_ContextSave", NO_SESSION, |esys| esys.context_save(object)) {
+            Ok(context) => self.primaries().made.push((primary, Made { context, public, name })),
+            // It will be made again next time.
+            Err(error) => debug!(%error, "a primary key's context cannot be saved"),
+        }
     }
 
     /// Takes a handle off the library's table, where it is not in one of the TPM's slots. An entry that stays does no harm.
@@ -110,6 +152,7 @@ impl Connection {
 
     /// Flushes all that is loaded, newest first; goes on after a failure and reports the first.
     pub fn sweep(&mut self) -> Result<(), TpmError> {
+        self.save_made();
         let mut swept = Ok(());
         while let Some(handle) = self.loaded.pop() {
             let flushed = self.command("TPM2_FlushContext", NO_SESSION, |esys| esys.flush_context(handle));

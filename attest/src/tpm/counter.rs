@@ -2,21 +2,23 @@
 
 use tss_esapi::attributes::NvIndexAttributesBuilder;
 use tss_esapi::constants::NvIndexType;
-use tss_esapi::handles::NvIndexHandle;
+use tss_esapi::handles::{NvIndexHandle, ObjectHandle};
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
 use tss_esapi::interface_types::resource_handles::{NvAuth, Provision};
 use tss_esapi::interface_types::session_handles::AuthSession;
 use tss_esapi::structures::{Digest, NvPublic, NvPublicBuilder};
 use tss_esapi::tss2_esys::{TPM2_HANDLE, TPMA_NV, TPMI_ALG_HASH};
+use zeroize::Zeroizing;
 
 use super::chip::Chip;
-use super::connection::{Connection, NO_SESSION};
+use super::connection::{Connection, NO_SESSION, Sessions};
 use super::error::TpmError;
 use super::hierarchy::KeyHierarchy;
 use super::key_blob::KeyBlob;
 use super::nv::nv_index;
 use super::response_code as rc;
 use super::sessions::Encrypted;
+use crate::node::tpm2::PcrSelection;
 use crate::structures::{Hash, Name};
 
 /// NV index of the agent's counter, in the range that the TCG leaves to the owner (0x01800000 to 0x01bfffff, Registry of
@@ -85,6 +87,32 @@ impl Chip {
         })
     }
 
+    /// As [`unseal`](Chip::unseal), having looked at the counter on the way: its value, if the one at `index` was made in the name of
+    /// `owner` and has one; none says nothing, and [`counter_of`](Chip::counter_of) all.
+    ///
+    /// One session is for both, and the name alone tells whose the index is: a slow chip takes 5 to 200 ms for each command.
+    pub fn counter_and_unseal(
+        &mut self,
+        (index, owner): (u32, &[u8; 32]),
+        (blob, pcrs): (&KeyBlob, PcrSelection),
+    ) -> Result<(Option<u64>, Zeroizing<Vec<u8>>), TpmError> {
+        let name = name_of(&counter_index(index, owner, true)?);
+        self.task(|tpm| {
+            let root = tpm.storage_root_of(blob)?;
+            let session = tpm.policy_session(&root, Encrypted::Response)?;
+            let counter = tpm.with_nv_index_if_defined(index, |tpm, handle| {
+                let is_ours = name.as_ref().is_some_and(|own| tpm.is_named(handle, own).unwrap_or(false));
+                if is_ours {
+                    tpm.nv_counter(handle, (Some(AuthSession::Password), Some(session), None))
+                } else {
+                    Ok(None)
+                }
+            })?;
+            let secret = tpm.unseal_under(&root, session, blob, pcrs)?;
+            Ok((counter.flatten(), secret))
+        })
+    }
+
     /// Makes the counter, if there is none, in the name of `owner`, a SHA-256. The name stands in the place of the index's
     /// authorization policy, which none of its attributes lets anybody use, and cannot be changed as long as the index exists.
     pub fn counter_define(&mut self, index: u32, owner: &[u8; 32]) -> Result<(), TpmError> {
@@ -112,9 +140,13 @@ impl Connection {
             return Err(TpmError::Argument("the counter's NV index holds something that is not a counter"));
         }
         let session = self.counter_session(under)?;
-        let read = self.command("TPM2_NV_Read", (Some(session), None, None), |esys| {
-            esys.nv_read(NvAuth::NvIndex(handle), handle, COUNTER_BYTES, 0)
-        });
+        self.nv_counter(handle, (Some(session), None, None))
+    }
+
+    /// TPM2_NV_Read; none if it was never incremented.
+    fn nv_counter(&mut self, handle: NvIndexHandle, sessions: Sessions) -> Result<Option<u64>, TpmError> {
+        let read = self
+            .command("TPM2_NV_Read", sessions, |esys| esys.nv_read(NvAuth::NvIndex(handle), handle, COUNTER_BYTES, 0));
         match read {
             Ok(bytes) => match bytes.value().try_into() {
                 Ok(value) => Ok(Some(u64::from_be_bytes(value))),
@@ -136,6 +168,12 @@ impl Connection {
         }
     }
 
+    /// Whether the library takes the index for the one of that name, which is what it puts into the HMAC of a session.
+    fn is_named(&mut self, handle: NvIndexHandle, own: &Name) -> Result<bool, TpmError> {
+        let told = self.command("Esys_TR_GetName", NO_SESSION, |esys| esys.tr_get_name(ObjectHandle::from(handle)))?;
+        Ok(told.value() == own.as_bytes())
+    }
+
     fn counter_session(&mut self, under: Option<&KeyBlob>) -> Result<AuthSession, TpmError> {
         let root = match under {
             Some(blob) => self.storage_root_of(blob)?,
@@ -154,7 +192,7 @@ impl Connection {
         if self.is_defined(index)? {
             return Ok(());
         }
-        let public = counter_index(index, owner)?;
+        let public = counter_index(index, owner, false)?;
         self.authorized_by(KeyHierarchy::Owner, |tpm, session| {
             tpm.command("TPM2_NV_DefineSpace", (Some(session), None, None), |esys| {
                 let handle = esys.nv_define_space(Provision::Owner, None, public.clone())?;
@@ -179,8 +217,9 @@ fn name_of(public: &NvPublic) -> Option<Name> {
     Some(Name::of_public_area(Hash::from_id(algorithm).ok()?, &area.concat()))
 }
 
-/// Read and counted up with the index's empty auth value, so that no owner password is needed later; noDA as everything.
-fn counter_index(index: u32, owner: &[u8]) -> Result<NvPublic, TpmError> {
+/// Read and counted up with the index's empty auth value, so that no owner password is needed later; noDA as everything. Once it has a
+/// value, it `is_written`, which its name says, too.
+fn counter_index(index: u32, owner: &[u8], is_written: bool) -> Result<NvPublic, TpmError> {
     let bad = |e| TpmError::of("TPM2_NV_DefineSpace", e);
     let attributes = NvIndexAttributesBuilder::new()
         .with_nv_index_type(NvIndexType::Counter)
@@ -189,6 +228,7 @@ fn counter_index(index: u32, owner: &[u8]) -> Result<NvPublic, TpmError> {
         .with_auth_read(true)
         .with_auth_write(true)
         .with_no_da(true)
+        .with_written(is_written)
         .build()
         .map_err(bad)?;
     NvPublicBuilder::new()

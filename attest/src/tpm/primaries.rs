@@ -5,12 +5,12 @@
 
 use tracing::debug;
 use tss_esapi::constants::CapabilityType;
-use tss_esapi::handles::{KeyHandle, ObjectHandle, PersistentTpmHandle, TpmHandle};
+use tss_esapi::handles::{KeyHandle, PersistentTpmHandle, TpmHandle};
 use tss_esapi::structures::CapabilityData;
 
 use super::connection::{Connection, NO_SESSION};
 use super::error::TpmError;
-use super::known::{Made, Persistent};
+use super::known::Persistent;
 use super::loaded::Loaded;
 use super::primary::{Primary, is_of_template};
 
@@ -26,15 +26,7 @@ impl Connection {
             return Ok(loaded);
         }
         let key = self.create_primary(primary.hierarchy(), &primary.template()?)?;
-        let object = ObjectHandle::from(key.handle);
-        match self.command("TPM2_ContextSave", NO_SESSION, |esys| esys.context_save(object)) {
-            Ok(context) => {
-                let made = Made { context, public: key.public.clone(), name: key.name.clone() };
-                self.primaries().made.push((primary, made));
-            }
-            // The key is there all the same; it will be made again next time.
-            Err(error) => debug!(%error, "a primary key's context cannot be saved"),
-        }
+        self.save_later(primary, &key);
         Ok(key)
     }
 
@@ -90,6 +82,7 @@ impl Connection {
     }
 
     fn load_made(&mut self, primary: Primary) -> Result<Option<Loaded>, TpmError> {
+        self.save_made();
         let Some(at) = self.primaries().made.iter().position(|(made, _)| *made == primary) else { return Ok(None) };
         let context = self.primaries().made[at].1.context.clone();
         match self.command("TPM2_ContextLoad", NO_SESSION, |esys| esys.context_load(context.clone())) {
@@ -131,9 +124,14 @@ impl Connection {
     }
 
     fn persistent_handles(&mut self) -> Result<Vec<u32>, TpmError> {
-        if let Some(handles) = &self.primaries().handles {
-            return Ok(handles.clone());
+        match &self.primaries().handles {
+            Some(handles) => Ok(handles.clone()),
+            None => self.ask_for_persistent_handles(),
         }
+    }
+
+    /// All persistent handles as the chip tells them now, which are then known.
+    pub fn ask_for_persistent_handles(&mut self) -> Result<Vec<u32>, TpmError> {
         let (data, _) = self.command("TPM2_GetCapability", NO_SESSION, |esys| {
             esys.get_capability(CapabilityType::Handles, FIRST_PERSISTENT, MAX_PERSISTENT)
         })?;

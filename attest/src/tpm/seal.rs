@@ -36,12 +36,9 @@ impl Chip {
     /// now, such as after a firmware or kernel update.
     pub fn unseal(&mut self, blob: &KeyBlob, pcrs: PcrSelection) -> Result<Zeroizing<Vec<u8>>, TpmError> {
         self.task(|tpm| {
-            let bank = tpm.sealing_bank(pcrs)?;
             let root = tpm.storage_root_of(blob)?;
             let session = tpm.policy_session(&root, Encrypted::Response)?;
-            let sealed = tpm.load(&root, AuthSession::Password, blob)?;
-            tpm.require_pcrs(session, bank, pcrs)?;
-            tpm.unseal_in(session, &sealed)
+            tpm.unseal_under(&root, session, blob, pcrs)
         })
     }
 }
@@ -52,6 +49,20 @@ impl Connection {
         let root = self.storage_root()?;
         let session = self.hmac_session(&root, Encrypted::Command)?;
         self.create(&root, session, &templates::sealed_object(digest_of(policy)?)?, Some(secret))
+    }
+
+    /// As [`Chip::unseal`], with the key that it was sealed under and a policy session that nothing was asked of.
+    pub fn unseal_under(
+        &mut self,
+        root: &Loaded,
+        session: AuthSession,
+        blob: &KeyBlob,
+        pcrs: PcrSelection,
+    ) -> Result<Zeroizing<Vec<u8>>, TpmError> {
+        let bank = self.sealing_bank(pcrs)?;
+        let sealed = self.load(root, AuthSession::Password, blob)?;
+        self.require_pcrs(session, bank, pcrs)?;
+        self.unseal_in(session, &sealed)
     }
 
     /// TPM2_Unseal, in a session whose policy is met.
