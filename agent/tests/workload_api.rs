@@ -305,7 +305,7 @@ async fn a_workload_with_an_identity_in_hand_does_not_wait_for_another_that_must
     let began = Instant::now();
     let mut stream = served.fetch().await.expect("served");
     assert_eq!(ids(&next(&mut stream).await), ["spiffe://td/held"]);
-    assert!(began.elapsed() < Duration::from_secs(5), "nobody has answered: {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(9), "nobody has answered: {:?}", began.elapsed());
     let Some(requests::Request::X509Svids { entry_ids, .. }) = served.asked.recv().await else { panic!("not asked") };
     assert_eq!(entry_ids, ["entry of /rare"]);
     served.publish(vec![held, rare]);

@@ -91,6 +91,7 @@ impl Shown {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -116,23 +117,31 @@ mod tests {
         let listener = MetricsListener::bind(&at).await.expect("a port");
         let address = listener.tcp.local_addr().expect("bound");
         tokio::spawn(listener.serve(|| "a_metric 1\n".to_owned()));
+        // Whoever has to wait for others waits each time; a machine that is busy elsewhere does not keep everybody waiting.
+        let mut tries = 0;
+        while !answers_beside_others_that_hang(address).await {
+            tries += 1;
+            assert!(tries < 20, "answered only when nobody else was left");
+        }
+    }
+
+    /// Whether there was an answer while the youngest of two hundred others was still waited for.
+    async fn answers_beside_others_that_hang(address: SocketAddr) -> bool {
         let mut hanging = Vec::new();
         for _ in 0..200 {
             let mut silent = TcpStream::connect(address).await.expect("the port is open");
             silent.write_all(b"GET /metrics HTTP/1.1\r\n").await.expect("sent");
             hanging.push(silent);
         }
-        let asked = async {
-            let mut stream = TcpStream::connect(address).await.expect("the port is open");
-            stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("sent");
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).await.expect("an answer");
-            answer
-        };
-        let answer = tokio::time::timeout(Duration::from_secs(1), asked).await.expect("answered while others hang");
+        let mut stream = TcpStream::connect(address).await.expect("the port is open");
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("an answer");
         assert!(
             answer.contains("content-type: text/plain; version=0.0.4") && answer.ends_with("\r\n\r\na_metric 1\n"),
             "{answer}"
         );
+        let youngest = hanging.last_mut().expect("there are some");
+        tokio::time::timeout(Duration::from_millis(1), youngest.read_u8()).await.is_err()
     }
 }
