@@ -14,6 +14,7 @@
 mod chain;
 mod error;
 mod identity;
+mod left_out;
 mod reading;
 mod segment;
 mod writer;

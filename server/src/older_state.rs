@@ -16,4 +16,4 @@ mod mark;
 
 pub use accepting::{AcceptError, Accepted, accept, recover_bans};
 pub use bans::{BANS_TOLD_ANEW, RecoveredBans};
-pub use mark::{MAX_MARK_BYTES, Mark, MarkError, keep_mark, outrun};
+pub use mark::{MAX_MARK_BYTES, Mark, MarkError, keep_mark, note_of_mark, outrun};

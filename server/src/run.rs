@@ -40,7 +40,7 @@ use crate::endpoints::{
 use crate::federation::Federation;
 use crate::issuance_log::log_id;
 use crate::node_attestation::{Attestor, NodeAttestation};
-use crate::older_state::keep_mark;
+use crate::older_state::{keep_mark, note_of_mark};
 use crate::readiness::Readiness;
 use crate::registry::Registry;
 use crate::status::{Configured, status};
@@ -171,7 +171,7 @@ fn keep_up(
     background.spawn(probe_store(store.clone()));
     background.spawn(keep_heads(heads.clone(), ca.clone()));
     if let Some(mark) = config.rollback_mark.clone() {
-        background.spawn(keep_mark(store.clone(), mark));
+        background.spawn(keep_mark(store.clone(), mark, note_of_mark(&config.data_dir)));
     }
 }
 

@@ -34,7 +34,8 @@ fn log_of(directory: &Path, count: usize) -> ironroot_server::issuance_log::Head
 }
 
 fn only_segment(directory: &Path) -> PathBuf {
-    fs::read_dir(directory).expect("listed").next().expect("one").expect("entry").path()
+    let mut paths = fs::read_dir(directory).expect("listed").map(|entry| entry.expect("entry").path());
+    paths.find(|path| path.extension().is_some_and(|end| end == "log")).expect("one")
 }
 
 #[test]
@@ -123,6 +124,7 @@ fn segments_are_bounded_in_size_and_number_and_the_chain_survives_the_oldest() {
     log.close();
     let names: Vec<_> =
         fs::read_dir(directory.path()).expect("listed").map(|entry| entry.expect("entry").path()).collect();
+    let names: Vec<_> = names.into_iter().filter(|path| path.extension().is_some_and(|end| end == "log")).collect();
     assert_eq!(names.len(), MAX_SEGMENTS);
     let newest = names.iter().max().expect("some");
     assert!(*newest > real, "{newest:?}");
@@ -164,6 +166,41 @@ fn what_does_not_fit_on_the_disk_is_counted_in_a_record() {
         let (kept, left_out) = kept_and_left_out(&disk.join("log"));
         assert!(left_out > 0);
         assert_eq!(kept + left_out, sent);
+    });
+}
+
+#[test]
+fn what_was_left_out_when_a_server_ended_on_a_full_disk_is_counted_by_the_next() {
+    let directory = tempfile::tempdir().expect("directory");
+    let disk = directory.path().join("disk");
+    SmallDisk::at(&disk, |small| {
+        let log = IssuanceLog::open(&disk.join("log"), None).expect("opened");
+        small.fill();
+        let mut sent = 0;
+        let mut send = || {
+            log.append(event("x".repeat(MAX_OBJECT_BYTES)));
+            sent += 1;
+        };
+        expect_within(DEADLINE, "the log is in trouble", String::new, || {
+            send();
+            log.trouble().is_some()
+        });
+        // For longer than it takes until what was written before is on the disk.
+        let still = Instant::now() + Duration::from_secs(2);
+        while Instant::now() < still {
+            assert!(log.trouble().is_some(), "the disk is as full as before");
+            std::thread::yield_now();
+        }
+        send();
+        log.close();
+        let (kept, told) = kept_and_left_out(&disk.join("log"));
+        assert!(kept < sent && told == 0, "{kept} of {sent}, {told}");
+        small.make_room();
+        for _ in 0..2 {
+            IssuanceLog::open(&disk.join("log"), None).expect("opened").close();
+            let (kept, left_out) = kept_and_left_out(&disk.join("log"));
+            assert_eq!(kept + left_out, sent, "once");
+        }
     });
 }
 

@@ -51,7 +51,11 @@ fn read_location(plugins: &Section<'_>, server: Option<&ServerBlock>) -> Option<
 }
 
 fn read_sqlite(data: &Section<'_>, server: Option<&ServerBlock>) -> Option<Location> {
+    if data.has("database_type") && !data.has("connection_string") {
+        data.mistake("connection_string", "must be set: the path of the database's file");
+    }
     let path = data.parsed("connection_string", |text| match text {
+        "" => Err("must be set: the path of the database's file"),
         ":memory:" => Err("the registry must survive a restart: give the path of a file"),
         text if text.starts_with("file:") || text.contains('?') => {
             Err("give the path of a file, without \"file:\" and options")

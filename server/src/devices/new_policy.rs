@@ -6,7 +6,8 @@ use ironroot_api::pb::pcr_policy as pb;
 use ironroot_attest::node::tpm2::{PcrHash, PcrSelection};
 use thiserror::Error;
 
-use super::{MAX_LABEL_NAME_BYTES, MAX_LABEL_VALUE_BYTES, MAX_LABELS};
+use super::MAX_LABELS;
+use super::new_device::check_label;
 use crate::facts::device::PcrValue;
 use crate::facts::ima_policy::{ImaPolicy, MAX_DIGEST_CHARS, MAX_EXCLUDED, MAX_FILES, MAX_PATH_BYTES, MeasuredFile};
 use crate::facts::pcr_policy::{Alternative, PcrPolicy};
@@ -34,32 +35,33 @@ pub enum PcrPolicyError {
     #[error("there are {0} alternatives, at most {MAX_ALTERNATIVES} are accepted")]
     Alternatives(usize),
     /// A bank that there is not.
-    #[error("alternative {place}: {bank:?} is no PCR bank")]
+    #[error("alternative {}: {bank:?} is no PCR bank", place + 1)]
     Bank { place: usize, bank: String },
     /// Everything would meet it.
-    #[error("alternative {place}: it names no PCR")]
+    #[error("alternative {}: it names no PCR", place + 1)]
     NoPcr { place: usize },
     /// Software can reset those above 15.
-    #[error("alternative {place}: {pcr} is not a PCR index from 0 to 15")]
+    #[error("alternative {}: {pcr} is not a PCR index from 0 to 15", place + 1)]
     Pcr { place: usize, pcr: u32 },
     /// Not a value of that bank.
-    #[error("alternative {place}: PCR {pcr} must be {bytes} bytes as hexadecimal digits")]
+    #[error("alternative {}: PCR {pcr} must be {bytes} bytes as hexadecimal digits", place + 1)]
     Value { place: usize, pcr: u32, bytes: usize },
     /// A machine whose firmware measures nothing would meet it.
-    #[error("alternative {place}: all its PCRs are zero: nothing was measured into them, so they prove nothing")]
+    #[error("alternative {}: all its PCRs are zero: nothing was measured into them, so they prove nothing", place + 1)]
     NothingMeasured { place: usize },
     /// Too long, or with control characters.
-    #[error("alternative {place}: the note must be at most {MAX_NOTE_BYTES} characters without control characters")]
+    #[error("alternative {}: the note must be at most {MAX_NOTE_BYTES} characters without control characters", place + 1)]
     Note { place: usize },
     /// Each takes memory of every server.
     #[error("ima: {0} files are allowed, at most {MAX_FILES} are accepted: leave out directories with \"exclude\"")]
     Files(usize),
     /// Not as the kernel's list has it.
-    #[error("ima: file {place}: the digest must be a hash, a colon and its digits in lower case, such as sha256:0a...")]
+    #[error("ima: file {}: the digest must be a hash, a colon and its digits in lower case, such as sha256:0a...", place + 1)]
     Digest { place: usize },
     /// Too long, or with control characters.
     #[error(
-        "ima: file {place}: the path must be at most {MAX_PATH_BYTES} bytes without control characters; without one, the digest is allowed anywhere"
+        "ima: file {}: the path must be at most {MAX_PATH_BYTES} bytes without control characters; without one, the digest is allowed anywhere",
+        place + 1
     )]
     Path { place: usize },
     /// A name that begins like a directory's is another one.
@@ -74,7 +76,7 @@ pub enum PcrPolicyError {
 pub struct NewPolicy(PcrPolicy);
 
 impl NewPolicy {
-    /// Checks bounds and values. Alternatives are numbered from 0 in messages.
+    /// Checks bounds and values. Messages number alternatives and files from 1, as `policy show` does.
     pub fn from_pb(policy: &pb::Policy) -> Result<Self, Vec<PcrPolicyError>> {
         let mut mistakes = Vec::new();
         let (name, labels) = (policy.name.clone(), policy.labels.clone().into_iter().collect());
@@ -190,9 +192,10 @@ fn is_name(name: &str) -> bool {
 }
 
 fn are_labels(labels: &BTreeMap<String, String>) -> bool {
-    let fits = |text: &str, limit| (1..=limit).contains(&text.len()) && !text.contains(char::is_control);
-    labels.len() <= MAX_LABELS
-        && labels.iter().all(|(name, value)| fits(name, MAX_LABEL_NAME_BYTES) && fits(value, MAX_LABEL_VALUE_BYTES))
+    let is_one = |(name, value): (&String, &String)| {
+        !value.is_empty() && [name, value].iter().all(|text| text.trim() == **text) && check_label(name, value).is_ok()
+    };
+    labels.len() <= MAX_LABELS && labels.iter().all(is_one)
 }
 
 #[cfg(test)]
@@ -271,7 +274,8 @@ mod tests {
         for name in ["", "a b", "a:b", "ä", &"a".repeat(MAX_NAME_BYTES + 1)] {
             assert_eq!(refused(&pb::Policy { name: name.to_owned(), ..alternative(|_| {}) }), [PcrPolicyError::Name]);
         }
-        for (name, value) in [("", "x"), ("x", ""), ("x", "a\tb"), (&*"n".repeat(MAX_LABEL_NAME_BYTES + 1), "x")] {
+        let long = "n".repeat(super::super::MAX_LABEL_NAME_BYTES + 1);
+        for (name, value) in [("", "x"), ("x", ""), ("x", "a\tb"), ("a b", "x"), ("x", " a"), (&long, "x")] {
             let labels = [(name.to_owned(), value.to_owned())].into();
             assert_eq!(refused(&pb::Policy { labels, ..alternative(|_| {}) }), [PcrPolicyError::Labels]);
         }

@@ -16,6 +16,7 @@ use tracing::{error, info, warn};
 
 use super::chain::{Body, Head, Record, clipped};
 use super::error::LogError;
+use super::left_out::LeftOut;
 use super::segment::{self, MAX_SEGMENT_BYTES, MAX_SEGMENTS};
 
 /// Events that may wait for the disk, some 300 bytes each. One more is left out, and counted in a record of its own.
@@ -95,6 +96,8 @@ impl IssuanceLog {
     pub fn open(directory: &Path, given_up: Option<u64>) -> Result<Self, LogError> {
         segment::make(directory)?;
         let (segments, mut recent) = Segments::open(directory)?;
+        let note = LeftOut::open(directory);
+        let note = note.inspect_err(|why| warn!(error = %why, "what the issuance log leaves out is not noted")).ok();
         if let Some(given_up) = given_up {
             recent.head.epoch = now().max(recent.head.epoch.max(given_up).saturating_add(1));
         }
@@ -104,12 +107,12 @@ impl IssuanceLog {
         let shared = Arc::new(Shared {
             queue: Mutex::new(Some(queue)),
             revision: AtomicI64::new(-1),
-            left_out: AtomicU64::new(0),
+            left_out: AtomicU64::new(note.as_ref().map_or(0, LeftOut::noted)),
             recent: Mutex::new(recent),
             trouble: Mutex::default(),
             thread: Mutex::default(),
         });
-        let desk = Desk { segments, head, durable, shared: Arc::clone(&shared), synced: Instant::now() };
+        let desk = Desk { segments, note, head, durable, shared: Arc::clone(&shared), synced: Instant::now() };
         let run = move || desk.work(&events);
         let thread = thread::Builder::new().name("issuance log".into()).spawn(run);
         let thread = thread.map_err(|error| LogError::Io { doing: "write", path: directory.to_owned(), error })?;
@@ -224,6 +227,8 @@ impl Segments {
 /// What the thread has before it.
 struct Desk {
     segments: Segments,
+    /// Where there is room for it.
+    note: Option<LeftOut>,
     head: Head,
     durable: watch::Sender<Head>,
     shared: Arc<Shared>,
@@ -247,7 +252,28 @@ impl Desk {
                 self.sync();
             }
         }
+        self.write(Vec::new());
         self.sync();
+        let (left_out, noted) = (self.left_out(), self.note.as_ref().map(LeftOut::noted));
+        if left_out > 0 {
+            let is_noted = noted == Some(left_out);
+            error!(
+                left_out,
+                is_noted, "the issuance log ends without these records; what is noted the next start writes down"
+            );
+        }
+    }
+
+    fn left_out(&self) -> u64 {
+        self.shared.left_out.load(Ordering::Relaxed)
+    }
+
+    /// So that the next process knows how many, whatever becomes of this one.
+    fn note(&mut self) {
+        let left_out = self.left_out();
+        if let Some(Err(why)) = self.note.as_mut().map(|note| note.note(left_out)) {
+            warn!(error = %why, left_out, "how many records the issuance log leaves out is not noted");
+        }
     }
 
     fn write(&mut self, events: Vec<Queued>) {
@@ -275,7 +301,10 @@ impl Desk {
                 let mut recent = lock(&self.shared.recent);
                 heads.into_iter().for_each(|head| recent.push(head));
             }
-            Err(_) => drop(self.shared.left_out.fetch_add(left_out + count, Ordering::Relaxed)),
+            Err(_) => {
+                self.shared.left_out.fetch_add(left_out + count, Ordering::Relaxed);
+                self.note();
+            }
         }
     }
 
@@ -285,9 +314,13 @@ impl Desk {
             return;
         }
         let synced = self.segments.file.sync_data();
-        self.tell(&synced);
+        // What was written before the disk was full is on it; nothing is written again by that.
+        if synced.is_err() || self.left_out() == 0 {
+            self.tell(&synced);
+        }
         if synced.is_ok() {
             self.durable.send_replace(self.head);
+            self.note();
         }
     }
 

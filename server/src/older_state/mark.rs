@@ -57,6 +57,17 @@ pub enum MarkError {
         "the mark {path} (rollback_mark_path) belongs to trust domain {found:?}: give each server a mark of its own"
     )]
     OtherTrustDomain { path: PathBuf, found: String },
+    #[error(
+        "the mark {path} (rollback_mark_path) is gone: is the disk that it is on mounted? If it is lost and the database is the newest there is, \
+         remove {note}, and another mark is begun"
+    )]
+    Gone { path: PathBuf, note: PathBuf },
+    #[error("cannot note in {note} that there is a mark (rollback_mark_path)")]
+    Note {
+        note: PathBuf,
+        #[source]
+        error: io::Error,
+    },
 }
 
 impl Mark {
@@ -82,6 +93,16 @@ impl Mark {
         }
     }
 
+    /// The one at `path`, or none where none was begun yet. One that was, as `note` says beside the database, and is not there is an error:
+    /// a disk that is not mounted must not look like a new one.
+    pub fn expected(path: &Path, note: &Path, trust_domain: &TrustDomain) -> Result<Option<Self>, MarkError> {
+        let was_begun = fs::read(note).is_ok_and(|begun| begun == path.as_os_str().as_encoded_bytes());
+        match Self::read(path, trust_domain)? {
+            None if was_begun => Err(MarkError::Gone { path: path.to_owned(), note: note.to_owned() }),
+            mark => Ok(mark),
+        }
+    }
+
     /// Puts it at `path`, on the disk on return.
     pub fn write(&self, path: &Path) -> Result<(), MarkError> {
         let written = replace(path, &serde_json::to_vec(self).expect("texts and numbers are JSON"));
@@ -98,8 +119,14 @@ pub fn outrun(mark: &Mark, path: &Path, facts: &Facts<'_>) -> Result<Option<Evid
     Ok((!is_same).then_some(Evidence::Mark { path, marked: mark.revision, revision }))
 }
 
-/// Writes the mark after each change, and at the beginning. Runs until dropped, or until the store is closed.
-pub async fn keep_mark(store: Store, path: PathBuf) {
+/// Where it is noted, in the server's directory, which mark was begun.
+pub fn note_of_mark(data_dir: &Path) -> PathBuf {
+    data_dir.join("rollback-mark-begun")
+}
+
+/// Writes the mark after each change, and at the beginning; and, once it is there, that it is into `note`. Runs until dropped, or until the
+/// store is closed.
+pub async fn keep_mark(store: Store, path: PathBuf, note: PathBuf) {
     let (changes, mut marks) = watch::channel(None);
     let follower = move |facts: &Facts<'_>, _: &News| {
         changes.send_replace(Some(Mark::of(facts)?));
@@ -112,8 +139,9 @@ pub async fn keep_mark(store: Store, path: PathBuf) {
     let mut was_written = true;
     loop {
         let mark = marks.borrow_and_update().clone();
-        let path = path.clone();
-        let written = tokio::task::spawn_blocking(move || mark.map_or(Ok(()), |mark| mark.write(&path))).await;
+        let (path, note) = (path.clone(), note.clone());
+        let write = move || mark.map_or(Ok(()), |mark| mark.write(&path).and_then(|()| note_begun(&path, &note)));
+        let written = tokio::task::spawn_blocking(write).await;
         let written = written.expect("writing a file does not panic");
         tell(&written, was_written);
         was_written = written.is_ok();
@@ -122,6 +150,14 @@ pub async fn keep_mark(store: Store, path: PathBuf) {
             return std::future::pending().await;
         }
     }
+}
+
+fn note_begun(path: &Path, note: &Path) -> Result<(), MarkError> {
+    let path = path.as_os_str().as_encoded_bytes();
+    if fs::read(note).is_ok_and(|begun| begun == path) {
+        return Ok(());
+    }
+    replace(note, path).map_err(|error| MarkError::Note { note: note.to_owned(), error })
 }
 
 fn tell(written: &Result<(), MarkError>, was_written: bool) {
@@ -145,4 +181,27 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     fs::rename(&draft, path)?;
     let directory = path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(directory)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_that_was_begun_and_is_gone_is_told_and_not_begun_anew() {
+        let (marks, data) = (tempfile::tempdir().expect("directory"), tempfile::tempdir().expect("directory"));
+        let (path, note) = (marks.path().join("mark.json"), note_of_mark(data.path()));
+        let trust_domain = TrustDomain::new("td").expect("legal");
+        let expected = |path: &Path| Mark::expected(path, &note, &trust_domain);
+        assert_eq!(expected(&path).expect("none was begun"), None);
+        let mark = Mark { trust_domain: "td".to_owned(), revision: 7, id: "00".to_owned() };
+        mark.write(&path).and_then(|()| note_begun(&path, &note)).expect("begun");
+        assert_eq!(expected(&path).expect("there"), Some(mark));
+        fs::remove_file(&path).expect("removed");
+        let gone = expected(&path).expect_err("not mounted");
+        assert!(matches!(gone, MarkError::Gone { .. }) && gone.to_string().contains("mounted?"), "{gone}");
+        assert_eq!(expected(&marks.path().join("another")).expect("another was not begun"), None);
+        fs::remove_file(&note).expect("removed");
+        assert_eq!(expected(&path).expect("begun anew"), None);
+    }
 }

@@ -21,7 +21,7 @@ use crate::facts::older_state::{Evidence, OlderState};
 use crate::federation::Federation;
 use crate::issuance_log::{DIRECTORY, last_revision};
 use crate::keys::KeyManagers;
-use crate::older_state::{Mark, RecoveredBans, outrun, recover_bans};
+use crate::older_state::{Mark, RecoveredBans, note_of_mark, outrun, recover_bans};
 use crate::registry::Registry;
 use crate::store::{Store, StoreError, Transaction};
 
@@ -164,7 +164,7 @@ async fn look_at_log(config: &ServerConfig, store: &Store) -> Result<Option<Olde
 /// What the mark says, if there is one. It is written when the server has begun.
 async fn look_at_mark(config: &ServerConfig, store: &Store) -> Result<Option<OlderState>, RunError> {
     let Some(path) = config.rollback_mark.clone() else { return Ok(None) };
-    let Some(mark) = Mark::read(&path, &config.trust_domain)? else {
+    let Some(mark) = Mark::expected(&path, &note_of_mark(&config.data_dir), &config.trust_domain)? else {
         info!(path = %path.display(), "there is no mark of how far the database had come; one is begun");
         return Ok(None);
     };

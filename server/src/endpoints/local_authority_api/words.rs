@@ -65,7 +65,7 @@ pub(super) fn status(error: OrderError, failure: &str) -> Status {
         OrderError::Failed(cause) if cause.awaits_root() => return Status::failed_precondition(describe(&cause)),
         OrderError::Failed(cause) => {
             error!(error = &cause as &dyn std::error::Error, "{failure}");
-            return Status::internal(format!("{failure}: {cause}"));
+            return Status::internal(format!("{failure}: {}", describe(&cause)));
         }
         OrderError::Busy => return Status::resource_exhausted(error.to_string()),
         OrderError::Stopped => return Status::unavailable(error.to_string()),

@@ -16,6 +16,8 @@ use crate::store::StoreError;
 const MARK: &str = ".restoring";
 /// What is appended to the name of what was there before.
 const ASIDE: &str = ".replaced";
+/// What was replaced before that is kept, too, with a number behind; whoever has restored so often looks through them first.
+const MAX_KEPT: usize = 9;
 
 /// The place of a database on which no server is running, and none can start.
 #[derive(Debug)]
@@ -59,10 +61,8 @@ impl StoppedStore {
         let failed = |e| StoreError::open(&self.path, e);
         if !self.is_cut_off() {
             let places = others.iter().map(|(_, place)| beside(place, ASIDE));
-            for old in [self.aside(), beside(&self.aside(), "-wal")].into_iter().chain(places) {
-                remove_if_there(&old)?;
-                sync_directory(&old).map_err(failed)?;
-            }
+            let before: Vec<_> = [self.aside(), beside(&self.aside(), "-wal")].into_iter().chain(places).collect();
+            self.keep(&before).map_err(failed)?;
         }
         let mark = beside(&self.path, MARK);
         File::create(&mark).and_then(|file| file.sync_all()).and_then(|()| sync_directory(&mark)).map_err(failed)?;
@@ -75,6 +75,31 @@ impl StoppedStore {
         }
         put(draft, &self.path).map_err(failed)?;
         fs::remove_file(&mark).and_then(|()| sync_directory(&mark)).map_err(failed)
+    }
+
+    /// Gives what was set aside before names of its own: it may be the newest database there is, and the backup the wrong one.
+    fn keep(&self, before: &[PathBuf]) -> io::Result<()> {
+        let numbered = |path: &Path, number: usize| match path == beside(&self.aside(), "-wal") {
+            // Where SQLite looks for it.
+            true => beside(&beside(&self.aside(), &format!(".{number}")), "-wal"),
+            false => beside(path, &format!(".{number}")),
+        };
+        let there: Vec<&PathBuf> = before.iter().filter(|path| path.exists()).collect();
+        if there.is_empty() {
+            return Ok(());
+        }
+        let is_free = |number: &usize| !before.iter().any(|path| numbered(path, *number).exists());
+        let number = (1..=MAX_KEPT).find(is_free).ok_or_else(|| {
+            let aside = self.aside();
+            io::Error::other(format!(
+                "{MAX_KEPT} databases that were replaced before are kept as {}.1 and so on: remove those that nobody needs",
+                aside.display()
+            ))
+        })?;
+        there.into_iter().try_for_each(|path| {
+            fs::rename(path, numbered(path, number))?;
+            sync_directory(path)
+        })
     }
 
     /// The database with its log, on the disk before anything comes into their places.
