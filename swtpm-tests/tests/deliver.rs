@@ -282,7 +282,7 @@ fn one_delivery_ends_and_a_process_without_an_identity_is_told_so_and_gets_no_fi
     assert!(!identity(&web).chain.is_empty());
 
     let nobodys = lab.directory_of(60_013, "nobody");
-    let output = run(60_013, &nobodys, &["-timeout", "10s"]);
+    let output = run(60_013, &nobodys, &["-timeout", "2s"]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && said.contains("no identity issued"), "{said}");
     assert!(!nobodys.join("current").exists());

@@ -118,11 +118,13 @@ fn a_pin_is_not_sent_to_a_token_that_says_few_tries_are_left() {
 fn an_agents_doctor_finds_the_chip_the_server_and_the_clock() {
     let maker = Manufacturer::new("Toy TPM Works").expect("maker");
     let mut server = Server::start(&ServerOptions::default());
-    let device = Device::manufacture(&maker);
-    device.provision(&server, &AgentOptions::default());
+    let mut device = Device::manufacture(&maker);
+    let agent_lines = format!("admin_socket_path = \"{}\"", device.admin_socket().display());
+    device.provision(&server, &AgentOptions { agent_lines, ..AgentOptions::default() });
+    let config = device.config_path().to_path_buf();
     let ask = || {
         let mut command = Command::new(binary("ironroot-agent"));
-        command.args(["doctor", "-output", "json", "-config"]).arg(device.config_path());
+        command.args(["doctor", "-output", "json", "-config"]).arg(&config);
         findings(&command.output().expect("ironroot-agent starts"))
     };
     let good = ask();
@@ -130,6 +132,15 @@ fn an_agents_doctor_finds_the_chip_the_server_and_the_clock() {
     for what in ["TPM", "server", "clock", "trust bundle", "name of the server"] {
         assert_eq!(about(&good, what)["verdict"], "good", "{good:#?}");
     }
+    device.start();
+    device.expect_log("identities sealed");
+    assert_eq!(about(&ask(), "agent")["verdict"], "good");
+    server.cli(&["device", "ban", device.ek_sha256()]);
+    device.expect_log("this agent is banned");
+    let banned = ask();
+    let fault = about(&banned, "agent");
+    assert!(fault["verdict"] == "fault" && fault["says"].as_str().expect("words").contains("banned"), "{banned:#?}");
+    device.kill_agent();
     server.kill();
     let alone = ask();
     let fault = about(&alone, "server");

@@ -5,6 +5,8 @@
 //! is the one whose public key the certificate names. Source: SPIRE, pkg/agent/plugin/keymanager/disk/disk.go.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
@@ -20,6 +22,8 @@ use crate::durable_file;
 const FILE_NAME: &str = "keys.json";
 /// Largest file accepted, bytes.
 const MAX_FILE_BYTES: usize = 64 * 1024;
+/// Rights of others than the file's owner; SPIRE's agent writes it with none.
+const BY_OTHERS: u32 = 0o077;
 /// The IDs of the agent's key, one for each slot. Source: SPIRE, pkg/agent/plugin/keymanager/v1.go, ForSVID.
 const IDS: [&str; 2] = ["agent-svid-A", "agent-svid-B"];
 
@@ -43,6 +47,10 @@ impl SpireKeys {
         let bytes =
             durable_file::read(&path, MAX_FILE_BYTES).map_err(|error| KeyError::File { path: path.clone(), error })?;
         let Some(bytes) = bytes.map(Zeroizing::new) else { return Ok(Self::default()) };
+        let facts = fs::symlink_metadata(&path).map_err(|error| KeyError::File { path: path.clone(), error })?;
+        if facts.mode() & BY_OTHERS != 0 {
+            return Err(KeyError::Exposed(path));
+        }
         serde_json::from_slice(&bytes).map_err(|_| KeyError::Content(path))
     }
 
@@ -87,6 +95,8 @@ fn path(directory: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -111,7 +121,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("directory");
         let go = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).expect("key").serialize_der();
         let json = format!("{{\"keys\": {{\"agent-svid-A\": \"{}\", \"other\": \"AAAA\"}}}}", STANDARD.encode(&go));
-        std::fs::write(directory.path().join(FILE_NAME), json).expect("written");
+        write(directory.path(), json.as_bytes(), 0o600);
         let keys = SpireKeys::read(directory.path()).expect("read");
         assert!(keys.slot(directory.path(), 0).expect("a key").is_some());
         assert!(keys.slot(directory.path(), 1).expect("no key is no error").is_none());
@@ -122,7 +132,26 @@ mod tests {
     #[test]
     fn a_damaged_file_is_named() {
         let directory = tempfile::tempdir().expect("directory");
-        std::fs::write(directory.path().join(FILE_NAME), "damaged").expect("written");
+        write(directory.path(), b"damaged", 0o600);
         assert!(matches!(SpireKeys::read(directory.path()), Err(KeyError::Content(path)) if path.ends_with(FILE_NAME)));
+    }
+
+    #[test]
+    fn a_file_that_others_have_any_right_to_is_not_used() {
+        let directory = tempfile::tempdir().expect("directory");
+        for mode in [0o604, 0o640, 0o620, 0o666, 0o601] {
+            write(directory.path(), b"{\"keys\": {}}", mode);
+            let refused = SpireKeys::read(directory.path());
+            assert!(matches!(refused, Err(KeyError::Exposed(path)) if path.ends_with(FILE_NAME)), "{mode:o}");
+        }
+        write(directory.path(), b"{\"keys\": {}}", 0o400);
+        assert!(SpireKeys::read(directory.path()).is_ok());
+    }
+
+    fn write(directory: &Path, content: &[u8], mode: u32) {
+        let path = directory.join(FILE_NAME);
+        drop(fs::remove_file(&path));
+        fs::write(&path, content).expect("written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("set");
     }
 }

@@ -157,17 +157,37 @@ impl<S: Source> Delivery<S> {
         match self.once {
             None => self.keep().await,
             Some(patience) => {
-                let timeout = CommandError::Timeout(patience);
-                tokio::time::timeout(patience, self.deliver_once()).await.unwrap_or(Err(timeout))
+                let end = Instant::now() + patience;
+                let first = self.first(end).await?;
+                let rest = end.saturating_duration_since(Instant::now()).max(LONGEST_PAUSE);
+                let delivered = async {
+                    self.put(&first).await?;
+                    self.tell().await
+                };
+                tokio::time::timeout(rest, delivered).await.unwrap_or(Err(CommandError::Timeout(patience)))
             }
         }
     }
 
-    async fn deliver_once(&mut self) -> Result<(), CommandError> {
+    /// The first answer until `end`: an agent that starts beside this one may have no socket yet, and no identity. Then why there was none.
+    async fn first(&mut self, end: Instant) -> Result<S::Answer, CommandError> {
         let ended = || CommandError::Malformed("the agent ended the stream without an answer".to_owned());
-        let first = self.source.stream(&self.connection).await?.message().await?.ok_or_else(ended)?;
-        self.put(&first).await?;
-        self.tell().await
+        let mut last = None;
+        loop {
+            let asked = async { self.source.stream(&self.connection).await?.message().await?.ok_or_else(ended) };
+            let rest = end.saturating_duration_since(Instant::now());
+            let error = match tokio::time::timeout(rest, asked).await {
+                Ok(Ok(first)) => return Ok(first),
+                Ok(Err(error @ CommandError::Socket(_))) => return Err(error),
+                Ok(Err(error)) => error,
+                Err(_) => return Err(last.unwrap_or(CommandError::Timeout(self.once.unwrap_or_default()))),
+            };
+            if end.saturating_duration_since(Instant::now()) <= SHORTEST_PAUSE {
+                return Err(error);
+            }
+            last = Some(error);
+            tokio::time::sleep(SHORTEST_PAUSE).await;
+        }
     }
 
     /// Never ends because the agent does, nor because a disk is full or a command fails: that may pass.

@@ -7,6 +7,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use ironroot_api::pb::agent_status::GetStatusRequest;
+use ironroot_api::pb::agent_status::status_client::StatusClient;
 use ironroot_api::unix_socket;
 use ironroot_attest::tpm::{Tpm, TpmAddress};
 use ironroot_shell::command_line::doctor::{Findings, disk_space, name_resolves, port_is_free};
@@ -17,6 +19,7 @@ use tonic_health::pb::health_client::HealthClient;
 
 use super::run::Flags;
 use crate::config::{AgentConfig, TpmConfig};
+use crate::report::Stands;
 use crate::run::tpm_settings;
 
 /// How long an agent that runs may take to answer.
@@ -49,7 +52,7 @@ impl Doctor {
         let read = self.file.load(AgentConfig::validate);
         let Some(config) = findings.configuration(read, "ironroot-agent") else { return findings };
         findings.good("configuration", format!("trust domain {}", config.trust_domain));
-        let runs = look_at_agent(&mut findings, &config.socket_path).await;
+        let runs = look_at_agent(&mut findings, &config.socket_path, config.admin_socket_path.as_deref()).await;
         disk_space(&mut findings, "disk of data_dir", &config.data_dir);
         look_at_ports(&mut findings, &config, runs);
         if let Some(tpm) = config.tpm() {
@@ -65,7 +68,7 @@ impl Doctor {
 }
 
 /// Whether the agent runs.
-async fn look_at_agent(findings: &mut Findings, socket: &Path) -> bool {
+async fn look_at_agent(findings: &mut Findings, socket: &Path, admin: Option<&Path>) -> bool {
     let asked = async {
         let channel = unix_socket::connect(socket).await.ok()?;
         let answer = HealthClient::new(channel).check(HealthCheckRequest::default()).await.ok()?;
@@ -73,7 +76,10 @@ async fn look_at_agent(findings: &mut Findings, socket: &Path) -> bool {
     };
     let next = "ironroot-agent status; journalctl -u ironroot-agent -n 50";
     match tokio::time::timeout(PATIENCE, asked).await {
-        Ok(Some(true)) => findings.good("agent", "it runs, and serves identities"),
+        Ok(Some(true)) => match cast_out(admin).await {
+            Some(standing) => findings.fault("agent", format!("it runs, and serves nothing: {standing}"), next),
+            None => findings.good("agent", "it runs, and serves what it has"),
+        },
         Ok(Some(false)) => findings.doubtful("agent", "it runs, and has nothing to serve yet", next),
         Ok(None) if socket.exists() => {
             let says = format!("{} does not answer: the agent does not run, or refuses this user", socket.display());
@@ -87,6 +93,26 @@ async fn look_at_agent(findings: &mut Findings, socket: &Path) -> bool {
         Err(_) => findings.fault("agent", format!("it has not answered for {} s", PATIENCE.as_secs()), next),
     }
     true
+}
+
+/// How the agent stands with its server, where it may have no identities; none where it may, or there is nobody to ask.
+async fn cast_out(admin: Option<&Path>) -> Option<String> {
+    let admin = admin?;
+    let asked = async {
+        let mut client = StatusClient::new(unix_socket::connect(admin).await.ok()?);
+        client.get_status(GetStatusRequest {}).await.ok()
+    };
+    let status = tokio::time::timeout(PATIENCE, asked).await.ok()??.into_inner();
+    let is_out = |standing: &str| [Stands::Banned, Stands::Evicted].iter().any(|out| out.word() == standing);
+    let of_servers = status.servers.iter().map(|server| server.standing.as_str());
+    let all: Vec<&str> = std::iter::once(status.standing.as_str()).chain(of_servers).collect();
+    // Of several servers one that serves is enough.
+    let is_out_everywhere = match all.as_slice() {
+        [alone] => is_out(alone),
+        [_, servers @ ..] => servers.iter().all(|standing| is_out(standing)),
+        [] => false,
+    };
+    is_out_everywhere.then(|| format!("its server says that it is {}", all.last().unwrap_or(&"out")))
 }
 
 fn look_at_ports(findings: &mut Findings, config: &AgentConfig, runs: bool) {

@@ -129,8 +129,11 @@ fn text(status: &GetStatusResponse) -> String {
     servers(status).iter().flat_map(lines_of).for_each(|(name, value)| line(name, value));
     let chip = if status.chip.is_empty() { "none" } else { &status.chip };
     line("Chip", chip.to_owned());
-    let cache =
-        if status.is_cache_sealed { "identities, sealed to the chip" } else { "the agent's own certificate only" };
+    let cache = match (status.is_cache_sealed, status.chip.is_empty()) {
+        (true, _) => "identities, sealed to the chip",
+        (false, true) => "the agent's own certificate only",
+        (false, false) => "nothing new: what was to be kept could not be written, the log says why",
+    };
     line("Kept on disk", cache.to_owned());
     if !status.local_authority.is_empty() {
         line("Own CA", status.local_authority.clone());

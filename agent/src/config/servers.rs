@@ -100,7 +100,7 @@ pub(super) fn read(agent: &Section<'_>, trust_domain: Option<&TrustDomain>) -> O
         stray.for_each(|key| agent.mistake(key, "belongs to one of the servers: write it into its server block"));
     }
     for (name, block) in &blocks {
-        let legal = name.parse().map_err(|reason: String| agent.mistake(&format!("server.{name}"), reason)).ok();
+        let legal = name.parse().map_err(|reason: String| block.own_mistake(reason)).ok();
         let server = read_one(block, legal.clone(), trust_domain);
         refuse_other_bundles(block);
         block.finish();

@@ -121,6 +121,10 @@ impl Question for HardwareIdentities {
         sent.bundles.same_bundles(&now.bundles) && sent.identities() == now.identities()
     }
 
+    fn named<'a>(&self, view: &'a HardwareView) -> Option<Vec<&'a str>> {
+        Some(view.entries.iter().map(|terms| terms.spiffe_id.as_str()).collect())
+    }
+
     fn answer(&mut self, view: &HardwareView) -> FetchIdentitiesResponse {
         FetchIdentitiesResponse {
             identities: view.identities(),

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use ironroot_attest::node::tpm2::PcrSelection;
 use ironroot_attest::tpm::{Chip, CounterAt, KeyBlob, TpmError};
-use tracing::info;
+use tracing::{info, warn};
 use zeroize::Zeroizing;
 
 /// How many agents can have their counters on one chip; the next one shares the first one's.
@@ -126,7 +126,15 @@ impl CounterPlace {
         Ok(match (unowned, free) {
             (Some(index), _) => Place::At(index),
             (None, Some(index)) => Place::ToMakeAt(index),
-            (None, None) => Place::At(self.first),
+            (None, None) => {
+                let index = format!("{:#010x}", self.first);
+                warn!(
+                    index,
+                    "all {INDICES} counters on this TPM are other agents': this one shares another's, and the two make each other's \
+                     caches worthless; undefine one that nobody needs (tpm2_nvundefine), or set tpm_nv_index"
+                );
+                Place::At(self.first)
+            }
         })
     }
 

@@ -63,6 +63,11 @@ pub enum CacheRefusal {
 }
 
 impl CacheRefusal {
+    /// Whether the chip's registers are not as they were when the file was sealed.
+    pub fn is_about_the_boot(&self) -> bool {
+        matches!(self, Self::ChangedPcrs(_) | Self::SignedPolicy { .. })
+    }
+
     /// What metrics call it.
     pub fn word(&self) -> &'static str {
         match self {

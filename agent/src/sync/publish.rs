@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ironroot_shell::describe;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::Synchronizer;
 use super::memory::ToKeep;
@@ -74,7 +74,7 @@ impl Synchronizer {
             failures: self.failures,
             last_failure: self.last_failure.clone().filter(|_| self.failures > 0),
             next_contact_unix,
-            is_cache_sealed: self.parts.memory.is_sealed(),
+            is_cache_sealed: self.parts.memory.is_sealed() && self.kept.not_before.is_none(),
             issuance_log: self.parts.heads.to_string(),
             bundle: self.bundle.clone(),
             local_authority: self.parts.local_authority.as_ref().map(LocalAuthority::in_words).unwrap_or_default(),
@@ -123,6 +123,7 @@ impl Synchronizer {
         let began = Instant::now();
         let kept = self.parts.memory.keep(plan, self.changes, state).await;
         self.parts.counted.kept.done(&kept, began.elapsed());
+        let failed_before = self.kept.not_before.is_some();
         match kept {
             Ok(()) => {
                 self.changes = Changes::default();
@@ -132,10 +133,19 @@ impl Synchronizer {
                     let server = self.parts.server.address();
                     info!(identities = self.ledger.identities().count(), server, "identities sealed");
                 }
+                if failed_before {
+                    self.report();
+                }
             }
             Err(error) => {
                 self.kept.not_before = Some(Instant::now() + FAILED_WRITE_PAUSE);
-                warn!(error = %describe(&error), "identities are not kept; a restart would lose what is new");
+                let says = "identities are not kept; a restart would lose what is new";
+                // Tried again each minute, and told once until it succeeds.
+                match failed_before {
+                    true => debug!(error = %describe(&error), "{says}"),
+                    false => warn!(error = %describe(&error), "{says}"),
+                }
+                self.report();
                 return Some(FAILED_WRITE_PAUSE);
             }
         }

@@ -14,6 +14,15 @@ use crate::sealed_cache::{CacheRefusal, CachedIdentities, SealedFile};
 use crate::server_answers::{TrustBundle, restored_agent_svid};
 use crate::trusted_time::{boot_id, utc};
 
+/// What the chip says of the boot that the record is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Boot {
+    /// Nothing else than the record.
+    AsRecorded,
+    /// Its registers are not as they were, whatever the kernel's boot ID: it was reset, or more was measured.
+    Otherwise,
+}
+
 impl Synchronizer {
     /// Takes up what is kept, identities first, and publishes them at once: the offline start. What cannot be used is
     /// logged once and costs a new attestation, nothing else.
@@ -34,7 +43,7 @@ impl Synchronizer {
                 Err(refusal) => self.refuse_cache(&refusal),
             },
             Memory::Plain { directory, .. } => match AgentRecord::read(directory, &self.parts.trust_domain) {
-                Ok(Some(record)) => self.restore_record(record),
+                Ok(Some(record)) => self.restore_record(record, Boot::AsRecorded),
                 Ok(None) => {}
                 Err(error) => warn!(error = %describe(&error), "the agent's record is not used"),
             },
@@ -44,16 +53,21 @@ impl Synchronizer {
     async fn restore_sealed(&mut self, file: &SealedFile) {
         let trust_domain = self.parts.trust_domain.clone();
         let Memory::Sealed(memory) = &mut self.parts.memory else { return };
-        let (mut refused, mut time) = (None, None);
+        let (mut refused, mut time, mut boot) = (None, None, Boot::AsRecorded);
         match memory.cache().identities(file, &trust_domain).await {
             Ok(cached) => self.restore_identities(cached),
-            Err(refusal) => refused = Some(refusal),
+            Err(refusal) => {
+                if refusal.is_about_the_boot() {
+                    boot = Boot::Otherwise;
+                }
+                refused = Some(refusal);
+            }
         }
         let Memory::Sealed(memory) = &mut self.parts.memory else { return };
         match memory.cache().record(file, &trust_domain).await {
             Ok(record) => {
                 time = record.time.clone();
-                self.restore_record(record);
+                self.restore_record(record, boot);
             }
             // One cause, one warning: what spoils both sections is told once.
             Err(refusal) => refused = refused.or(Some(refusal)),
@@ -108,7 +122,7 @@ impl Synchronizer {
         info!(entries, synced = utc(self.synced_unix), "identities restored from the sealed cache");
     }
 
-    pub(super) fn restore_record(&mut self, record: AgentRecord) {
+    pub(super) fn restore_record(&mut self, record: AgentRecord, boot: Boot) {
         if let Some(time) = &record.time {
             self.parts.time.restore(time, None);
         }
@@ -116,7 +130,7 @@ impl Synchronizer {
             self.restore_bundle(bundle);
         }
         self.newest_authority = self.newest_authority.max(record.newest_authority.unwrap_or(i64::MIN));
-        self.restore_certificate(&record);
+        self.restore_certificate(&record, boot);
         self.restore_local_authority(&record);
         self.restore_jwt_key(&record);
     }
@@ -135,7 +149,7 @@ impl Synchronizer {
         self.bundle = Some(bundle);
     }
 
-    fn restore_certificate(&mut self, record: &AgentRecord) {
+    fn restore_certificate(&mut self, record: &AgentRecord, boot: Boot) {
         let Some(bundle) = self.bundle.as_deref().filter(|_| !record.chain.is_empty()) else { return };
         let chain_der = record.chain.iter().map(Vec::as_slice);
         let moment = self.parts.time.moment();
@@ -161,7 +175,7 @@ impl Synchronizer {
         let mut agent = Agent::new(svid, record.reattestable, lifetime, Instant::now(), &moment);
         self.attested_boot.clone_from(&record.attested_boot);
         //= TPM-44 TCG PC Client Platform Firmware Profile: "every boot is quoted anew"
-        if record.reattestable && self.has_booted_since() {
+        if record.reattestable && (boot == Boot::Otherwise || self.has_booted_since()) {
             info!(
                 "the last attestation was of another boot, or it is not known of which: what was started is to be proven anew"
             );

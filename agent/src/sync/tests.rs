@@ -150,7 +150,7 @@ async fn an_authority_that_was_held_and_revoked_does_not_come_back_by_the_config
     let kept = agent.record(bundle_of(&[&first]), TimeRecord::default(), &agent.parts.time.moment());
     let mut restarted = listening_after(0);
     restarted.parts.bootstrap = agent.parts.bootstrap.clone();
-    restarted.restore_record(kept);
+    restarted.restore_record(kept, super::restore::Boot::AsRecorded);
     assert!(restarted.placed_bundle().await.is_none(), "after a restart too");
     place(&later);
     assert!(agent.placed_bundle().await.is_some() && restarted.placed_bundle().await.is_some());

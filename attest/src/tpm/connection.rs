@@ -11,7 +11,6 @@ use tss_esapi::structures::Public;
 
 use super::error::TpmError;
 use super::known::{CertificatesRead, Known, Made, Primaries};
-use super::loaded::Loaded;
 use super::patience::patience;
 use super::primary::Primary;
 use super::response_code as rc;
@@ -126,12 +125,12 @@ impl Connection {
         self.command("TPM2_FlushContext", NO_SESSION, |esys| esys.flush_context(handle))
     }
 
-    /// `key` was made, and will be of use again: its context is saved when it leaves its slot, which is when nobody waits any more where it
+    /// A key was made, and will be of use again: its context is saved when it leaves its slot, which is when nobody waits any more where it
     /// is loaded until its task ends.
-    pub fn save_later(&mut self, primary: Primary, key: &Loaded) {
+    pub fn save_later(&mut self, primary: Primary, handle: KeyHandle, public: Public, name: Vec<u8>) {
         // One that is still loaded would not be looked for among those that are to be saved.
         self.save_made();
-        self.to_save = Some(ToSave { handle: key.handle, primary, public: key.public.clone(), name: key.name.clone() });
+        self.to_save = Some(ToSave { handle, primary, public, name });
     }
 
     /// TPM2_ContextSave of the key that was made last, if that was not done yet.

@@ -26,7 +26,7 @@ impl Connection {
             return Ok(loaded);
         }
         let key = self.create_primary(primary.hierarchy(), &primary.template()?)?;
-        self.save_later(primary, &key);
+        self.save_later(primary, key.handle, key.public.clone(), key.name.clone());
         Ok(key)
     }
 

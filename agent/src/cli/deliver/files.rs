@@ -16,12 +16,16 @@ use ironroot_api::TrustDomain;
 use ironroot_api::certificate::Certificate;
 use ironroot_api::directory::{self, OPEN_TO_ALL};
 use ironroot_shell::command_line::CommandError;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::unistd::{Group, User};
 use zeroize::Zeroizing;
 
 use crate::cli::api::WorkloadSvid;
 use crate::pem;
 
+/// Who delivers into the directory has it locked.
+const LOCK_FILE: &str = ".deliver.lock";
 /// The link to the newest set.
 const CURRENT: &str = "current";
 /// The link to the set of which others have been told; kept where keys are in hardware.
@@ -134,6 +138,23 @@ impl FileOwner {
     }
 }
 
+/// Two that deliver into one directory would each make its own identity the current one, and remove the other's sets.
+fn lock(directory: &Path) -> Result<Flock<File>, CommandError> {
+    let path = directory.join(LOCK_FILE);
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600).custom_flags(OFlag::O_NOFOLLOW.bits());
+    // A disk that takes nothing now may take something later.
+    let file = options.open(&path).or_else(|_| File::open(directory));
+    let file = file.map_err(|source| CommandError::File { doing: "lock", path: path.clone(), source })?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+        Errno::EWOULDBLOCK => CommandError::Malformed(format!(
+            "another \"deliver\" delivers into {}: give each a directory of its own",
+            directory.display()
+        )),
+        other => CommandError::File { doing: "lock", path, source: other.into() },
+    })
+}
+
 /// What became of a set.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Delivered {
@@ -147,6 +168,8 @@ pub(super) enum Delivered {
 #[derive(Debug)]
 pub(super) struct Directory {
     path: PathBuf,
+    /// Keeps a second one out while this one lives.
+    _lock: Flock<File>,
     owner: FileOwner,
     key_mode: u32,
 }
@@ -162,7 +185,10 @@ impl Directory {
                     format!("{} is not a link that this command made: give it a directory of its own", link.display());
                 Err(CommandError::Usage(why))
             }
-            _ => Ok(Self { path, owner, key_mode }),
+            _ => {
+                let _lock = lock(&path)?;
+                Ok(Self { path, _lock, owner, key_mode })
+            }
         }
     }
 

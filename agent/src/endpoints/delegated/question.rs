@@ -73,6 +73,10 @@ impl Question for X509Svids {
             && sent.federates_with == now.federates_with
     }
 
+    fn named<'a>(&self, view: &'a Theirs) -> Option<Vec<&'a str>> {
+        Some(view.identities.iter().map(|identity| identity.spiffe_id().as_str()).collect())
+    }
+
     fn answer(&mut self, view: &Theirs) -> SubscribeToX509sviDsResponse {
         let x509_svids = view.identities.iter().map(|identity| svid(identity)).collect();
         SubscribeToX509sviDsResponse { x509_svids, federates_with: view.federates_with.clone() }

@@ -66,6 +66,11 @@ pub(in crate::endpoints) trait Question: Send + 'static {
     /// Whether both views make the same answer.
     fn is_same(&self, sent: &Self::View, now: &Self::View) -> bool;
 
+    /// The SPIFFE IDs in the answer, for the log, where those are not all that the selectors have.
+    fn named<'a>(&self, _view: &'a Self::View) -> Option<Vec<&'a str>> {
+        None
+    }
+
     /// The whole state as a message.
     fn answer(&mut self, view: &Self::View) -> Self::Answer;
 

@@ -119,7 +119,7 @@ impl<Q: Question> Subscription<Q> {
             self.attested = self.question.attest(&self.serving, &self.caller, before).await?;
             view = self.current()?.0;
         } else {
-            self.record();
+            self.record(&view);
         }
         self.has_answered = true;
         Ok(self.question.answer(self.sent.insert(view)))
@@ -160,11 +160,12 @@ impl<Q: Question> Subscription<Q> {
             .collect()
     }
 
-    fn record(&self) {
+    fn record(&self, view: &Q::View) {
         let now = (self.serving.0.now)();
         let all = self.identities.borrow();
         let theirs = all.for_selectors(self.question.about(&self.attested), now);
-        let spiffe_ids: Vec<_> = theirs.iter().map(|identity| identity.spiffe_id().as_str()).collect();
+        let all_of_theirs = || theirs.iter().map(|identity| identity.spiffe_id().as_str()).collect();
+        let spiffe_ids = self.question.named(view).unwrap_or_else(all_of_theirs);
         spiffe_ids.iter().for_each(|spiffe_id| info!(target: SPANS, spiffe_id, what = Q::WHAT, "served"));
         let (uid, pid) = (self.caller.peer.uid(), self.caller.peer.pid());
         info!(uid, pid, ?spiffe_ids, what = Q::WHAT, "served a workload");

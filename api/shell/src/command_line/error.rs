@@ -31,8 +31,8 @@ pub enum CommandError {
     Socket(#[from] SocketError),
     /// Nobody answers.
     #[error(
-        "is it running? -socketPath says where it listens: one that was installed as a package in /run/ironroot-server or \
-         /run/ironroot-agent/public"
+        "is it running? -socketPath says where it listens: one that was installed as a package in /run/ironroot-server, or \
+         /run/ironroot-agent/public, and for administrators /run/ironroot-agent/private"
     )]
     Unreachable(#[from] UnixSocketError),
     /// The other side said no.

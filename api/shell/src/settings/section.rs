@@ -357,6 +357,11 @@ impl<'a> Section<'a> {
         self.mistakes.add(self.origin_of(key), &self.full(key), reason);
     }
 
+    /// Adds a mistake at the section's own line.
+    pub fn own_mistake(&self, reason: impl Into<String>) {
+        self.mistakes.add(self.origin, &self.name, reason);
+    }
+
     /// Adds a mistake at the line of `plugin`, which is of the type `kind`.
     pub fn plugin_mistake(&self, kind: &str, plugin: &Plugin<'_>, reason: impl Into<String>) {
         self.mistakes.add(plugin.origin, &format!("{}.{}", self.full(kind), plugin.name), reason);

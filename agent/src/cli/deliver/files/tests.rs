@@ -17,7 +17,8 @@ fn set(key: &str) -> Vec<SetFile> {
 
 fn names(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).expect("listed").map(|entry| entry.expect("an entry").file_name());
-    let mut names: Vec<String> = entries.map(|name| name.into_string().expect("text")).collect();
+    let names = entries.map(|name| name.into_string().expect("text"));
+    let mut names: Vec<String> = names.filter(|name| name != LOCK_FILE).collect();
     names.sort_unstable();
     names
 }
@@ -39,6 +40,17 @@ fn the_current_set_is_whole_and_the_one_before_stays_until_the_next() {
     }
     let mode = |name: &str| fs::metadata(path.join(CURRENT).join(name)).expect("there").mode() & 0o777;
     assert_eq!((mode("svid.key"), mode("svid.pem")), (0o640, 0o644));
+}
+
+#[test]
+fn a_directory_is_one_deliverys_as_long_as_that_lives() {
+    let parent = tempfile::tempdir().expect("directory");
+    let open = || Directory::open(parent.path().to_owned(), FileOwner::default(), 0o600);
+    let first = open().expect("free");
+    let second = open().expect_err("taken").message();
+    assert!(second.contains("give each a directory of its own"), "{second}");
+    drop(first);
+    open().expect("free again");
 }
 
 #[test]
@@ -92,12 +104,15 @@ fn files_may_say_where_they_are_and_of_which_set_others_were_told_is_known_to_th
     delivery.put(&at("a")).expect("written");
     assert!(!told(&delivery));
     delivery.note_told().expect("noted");
-    assert!(told(&delivery) && told(&directory(parent.path())));
+    assert!(told(&delivery));
+    drop(delivery);
+    let delivery = directory(parent.path());
+    assert!(told(&delivery));
     let read = |name: &str| fs::read_to_string(parent.path().join(name).join("where")).expect("there");
     assert_eq!(read(CURRENT), format!("a in {}", parent.path().join("set-1").display()));
     assert_eq!(delivery.put(&at("a")).expect("looked at"), Delivered::AsItWas);
     delivery.put(&at("b")).expect("written");
-    assert!(!told(&directory(parent.path())), "of another one");
+    assert!(!told(&delivery), "of another one");
     assert_eq!(
         (read(TOLD), read(CURRENT).starts_with("b in ")),
         (format!("a in {}", parent.path().join("set-1").display()), true)

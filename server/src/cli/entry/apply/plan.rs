@@ -155,7 +155,13 @@ pub(super) fn name(entry: &Entry) -> String {
 
 /// As the server stores it, without what it alone decides. Errors: what the server would refuse it for.
 fn normal(entry: &Entry) -> Result<Entry, String> {
-    let trust_domain = entry.spiffe_id.as_ref().map(|id| id.trust_domain.clone()).unwrap_or_default();
+    let of = |id: Option<&Spiffeid>| id.map(|id| id.trust_domain.clone()).unwrap_or_default();
+    let (trust_domain, of_parent) = (of(entry.spiffe_id.as_ref()), of(entry.parent_id.as_ref()));
+    if trust_domain != of_parent {
+        return Err(format!(
+            "spiffe_id is of trust domain {trust_domain:?} and parent_id of {of_parent:?}: both are of the server's own"
+        ));
+    }
     let trust_domain = TrustDomain::new(&trust_domain).map_err(|error| error.to_string())?;
     let new = NewEntry::from_pb(entry, &trust_domain).map_err(|error| ironroot_shell::describe(&error))?;
     Ok(new.register(String::new(), 0).to_pb())
