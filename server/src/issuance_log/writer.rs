@@ -272,7 +272,8 @@ impl Desk {
     fn note(&mut self) {
         let left_out = self.left_out();
         if let Some(Err(why)) = self.note.as_mut().map(|note| note.note(left_out)) {
-            warn!(error = %why, left_out, "how many records the issuance log leaves out is not noted");
+            warn!(error = %why, left_out, "how many records the issuance log leaves out is not noted any more");
+            self.note = None;
         }
     }
 
