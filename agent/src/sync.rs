@@ -378,7 +378,8 @@ impl Synchronizer {
         if change == EntriesChange::None {
             return;
         }
-        info!(entries = self.ledger.entries().count(), "registration entries changed");
+        let (entries, server) = (self.ledger.entries().count(), self.parts.server.address());
+        info!(entries, server, "registration entries changed");
         self.parts.local_authority.iter_mut().for_each(|authority| authority.ask_soon(Instant::now()));
         self.changes.any = true;
         self.changes.must_not_be_undone = true;

@@ -14,6 +14,7 @@ use ironroot_shell::command_line::{Reply, counted, go_duration, int64};
 use serde_json::{Value, json};
 
 use super::admin::Administration;
+use crate::report::Stands;
 
 /// Shows how the running agent is: its standing with the server, what it holds, who uses it.
 #[derive(Debug, Args)]
@@ -100,8 +101,12 @@ fn servers(status: &GetStatusResponse) -> Vec<Server> {
 
 /// The lines about one server: names and values.
 fn lines_of(server: &Server) -> Vec<(&'static str, String)> {
-    let until =
-        if server.attested_until == 0 { String::new() } else { format!(" until {}", utc(server.attested_until)) };
+    let until = match (server.attested_until, server.standing == Stands::Evicted.word()) {
+        (0, _) => String::new(),
+        (end, false) => format!(" until {}", utc(end)),
+        // The eviction does not end then.
+        (end, true) => format!(", its certificate ends {}", utc(end)),
+    };
     let told = if server.is_told_of_changes { ", tells of changes" } else { "" };
     let name = if server.name.is_empty() { String::new() } else { format!("{} at ", server.name) };
     let next = format!("next contact {}", moment(server.next_contact));

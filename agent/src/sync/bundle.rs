@@ -45,6 +45,7 @@ impl Synchronizer {
             authorities = bundle.authorities().len(),
             jwt_authorities = jwt.len(),
             svids_to_replace = marked,
+            server = self.parts.server.address(),
             "trust bundle changed"
         );
         if withdrawn > 0 {

@@ -137,7 +137,7 @@ impl Synchronizer {
         let svid = agent_svid(&attested.svid, attested.key.spki_der(), &bundle, &self.parts.time)?;
         successor.into_iter().for_each(|bundle| self.adopt_bundle(bundle));
         Span::current().record("spiffe_id", svid.spiffe_id.as_str());
-        info!(spiffe_id = %svid.spiffe_id, reattestable = attested.reattestable, "agent attested");
+        info!(spiffe_id = %svid.spiffe_id, reattestable = attested.reattestable, server = self.parts.server.address(), "agent attested");
         self.attested_boot = boot_id();
         self.take_up(svid, attested.reattestable).await
     }

@@ -159,7 +159,10 @@ impl Synchronizer {
     /// lifted.
     async fn obey_ban(&mut self) {
         if self.standing.ban() {
-            error!("this agent is banned: its identities are withdrawn and its cache is wiped");
+            error!(
+                server = self.parts.server.address(),
+                "this agent is banned: its identities are withdrawn and its cache is wiped"
+            );
             self.parts.shown.hide();
             self.parts.local_authority.iter_mut().for_each(LocalAuthority::forget);
             self.ledger.clear();

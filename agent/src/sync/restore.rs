@@ -39,7 +39,7 @@ impl Synchronizer {
         match &mut self.parts.memory {
             Memory::Sealed(memory) => match memory.cache().open().await {
                 Ok(Some(file)) => self.restore_sealed(&file).await,
-                Ok(None) => info!("there is no sealed cache yet"),
+                Ok(None) => info!(server = self.parts.server.address(), "there is no sealed cache yet"),
                 Err(refusal) => self.refuse_cache(&refusal),
             },
             Memory::Plain { directory, .. } => match AgentRecord::read(directory, &self.parts.trust_domain) {
@@ -94,7 +94,8 @@ impl Synchronizer {
     }
 
     fn refuse_cache(&self, refusal: &CacheRefusal) {
-        warn!(error = %describe(refusal), "the sealed cache is refused; identities come from the server again");
+        let server = self.parts.server.address();
+        warn!(error = %describe(refusal), server, "the sealed cache is refused; identities come from the server again");
         self.parts.counted.note_cache_refused(self.parts.number, refusal.word(), Instant::now());
     }
 

@@ -67,6 +67,13 @@ impl Exposure {
             Self::NotAFile => "name the file that holds the PIN".to_owned(),
             Self::OpenMode { owner, .. } if owner == user => format!("run: chmod 0600 {}", path.display()),
             // After chmod 0600 alone a file of root's could not be read any more.
+            // Who administers a server of another user's would lock it out of its own file.
+            Self::OtherOwner(owner) if user == 0 => {
+                format!(
+                    "if the daemon runs as user {owner}, run this as that user; if it runs as root, {}",
+                    hand_over(path, user)
+                )
+            }
             Self::OtherOwner(_) | Self::OpenMode { .. } => hand_over(path, user),
         }
     }
@@ -126,5 +133,7 @@ mod tests {
             let advice = other.advice(path, 1200);
             assert!(advice.starts_with("run as root: chown 1200 /etc/pin && chmod 0400 /etc/pin, or"), "{advice}");
         }
+        let advice = Exposure::OtherOwner(1201).advice(path, 0);
+        assert!(advice.starts_with("if the daemon runs as user 1201, run this as that user; if it runs as root, run"));
     }
 }
