@@ -50,11 +50,23 @@ fn boot_something_else(device: &mut Device) {
 
 #[test]
 fn waits_for_a_tpm_that_is_away_at_the_start() {
-    let (_server, mut device) = lab(&AgentOptions::default());
+    let maker = Manufacturer::new("Toy TPM Works").expect("maker");
+    let server = Server::start(&ServerOptions::default());
+    let mut device = Device::manufacture(&maker);
+    server.import_devices(&format!("ek_sha256\n{}\n", device.ek_sha256()));
+    let agent_lines = format!("admin_socket_path = \"{}\"", device.admin_socket().display());
+    device.provision(&server, &AgentOptions { agent_lines, ..AgentOptions::default() });
+    server.create_entry(&device.agent_id(), "/alice", &[&format!("unix:uid:{ALICE}")], &[]);
     device.tpm().stop().expect("stopped");
     device.start();
     device.expect_log("cannot open the TPM");
     assert!(device.process().expect("started").runs());
+    let status = || {
+        let mut command = Command::new(binary("ironroot-agent"));
+        let output = command.args(["status", "-socketPath"]).arg(device.admin_socket()).output().expect("it starts");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    expect_within(DEADLINE, "its status says why", status, || status().contains("waiting for the TPM: "));
     assert!(device.fetch(ALICE).is_err());
     device.tpm().start_again().expect("started");
     assert_eq!(device.expect_identity(ALICE).ids, alice());

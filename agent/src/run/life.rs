@@ -70,7 +70,8 @@ pub(super) async fn live(
     broken: watch::Sender<bool>,
 ) {
     let begun = async {
-        let (mut chips, mut loops) = (Chips::of(&config), Vec::new());
+        let reporters = ends.iter().map(|ends| ends.reporter.clone()).collect();
+        let (mut chips, mut loops) = (Chips::of(&config, reporters), Vec::new());
         let numbers = ServerNumber::up_to(config.servers.len());
         for ((server, number), ends) in config.servers.iter().zip(numbers).zip(ends) {
             loops.push(synchronizer((&config, server, number), &mut chips, ends, &shared).await);
@@ -102,24 +103,26 @@ async fn until_all_end(mut running: JoinSet<()>, stopping: &watch::Receiver<bool
 struct Chips<'a> {
     config: &'a AgentConfig,
     opened: Vec<(&'a TpmConfig, Tpm)>,
+    /// Who asks how the agent is while it waits for a chip, is told of that; each loop tells afterwards for itself.
+    reporters: Vec<watch::Sender<Report>>,
 }
 
 impl<'a> Chips<'a> {
-    fn of(config: &'a AgentConfig) -> Self {
-        Self { config, opened: Vec::new() }
+    fn of(config: &'a AgentConfig, reporters: Vec<watch::Sender<Report>>) -> Self {
+        Self { config, opened: Vec::new(), reporters }
     }
 
     async fn open(&mut self, tpm: &'a TpmConfig) -> Tpm {
         if let Some((_, opened)) = self.opened.iter().find(|(known, _)| *known == tpm) {
             return opened.clone();
         }
-        let opened = open_tpm(tpm, self.config).await;
+        let opened = open_tpm(tpm, self.config, &self.reporters).await;
         self.opened.push((tpm, opened.clone()));
         opened
     }
 }
 
-async fn open_tpm(tpm: &TpmConfig, config: &AgentConfig) -> Tpm {
+async fn open_tpm(tpm: &TpmConfig, config: &AgentConfig, reporters: &[watch::Sender<Report>]) -> Tpm {
     let mut pause = FIRST_TPM_PAUSE;
     loop {
         let error = match try_open_tpm(tpm, config).await {
@@ -131,7 +134,13 @@ async fn open_tpm(tpm: &TpmConfig, config: &AgentConfig) -> Tpm {
             Err(error) => describe(&error),
         };
         error!(%error, retry_ms = pause.as_millis() as u64, "cannot open the TPM");
-        supervisor::status(&format!("waiting for the TPM: {error}"));
+        let waiting = format!("waiting for the TPM: {error}");
+        supervisor::status(&waiting);
+        let fails = |report: &mut Report| {
+            report.failures = report.failures.saturating_add(1);
+            report.last_failure = Some(waiting.clone());
+        };
+        reporters.iter().for_each(|reporter| reporter.send_modify(fails));
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_TPM_PAUSE);
     }

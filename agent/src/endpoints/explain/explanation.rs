@@ -136,7 +136,8 @@ fn of_the_agent(all: &Identities, report: &Report) -> Vec<String> {
     }
     if let Some(failure) = report.last_failure.as_ref().filter(|_| report.failures > 0) {
         let last = if report.synced_unix == 0 { "never".to_owned() } else { utc(report.synced_unix) };
-        reasons.push(format!("the agent is not in sync with {} (last: {last}): {failure}", report.server));
+        let server = if report.server.is_empty() { "its server" } else { &report.server };
+        reasons.push(format!("the agent is not in sync with {server} (last: {last}): {failure}"));
     }
     if all.bundle().is_some() && all.entries().next().is_none() {
         reasons.push("the agent holds no entry at all: none names it, or one of its nodes' IDs, as parent".to_owned());
