@@ -257,6 +257,36 @@ async fn a_restore_waits_for_no_server_to_end_and_changes_nothing_while_one_runs
 }
 
 #[tokio::test]
+async fn what_one_restore_has_replaced_outlives_the_next_ones_until_nobody_looks_through_them() {
+    let place = Place::new();
+    place.change("t", &["a"]).await;
+    let file = place.backup("b", false);
+    place.change("u", &["b"]).await;
+    let restore = async || OpenBackup::open(&file, None, place.target()).expect("opens").restore(NOW).await;
+    let tokens = |name: &str| {
+        let there = Location::Sqlite(place.at(name)).summary(&trust_domain());
+        there.expect("read").map(|there| there.join_tokens)
+    };
+    restore().await.expect("restored");
+    assert_eq!(tokens("datastore.sqlite3.replaced"), Some(2), "the newest there was");
+    for _ in 0..9 {
+        restore().await.expect("restored");
+        assert_eq!(tokens("datastore.sqlite3.replaced.1"), Some(2), "and still");
+    }
+    let before = place.names();
+    let refused = restore().await.expect_err("nine are kept");
+    assert!(
+        matches!(&refused, BackupError::Place(error) if format!("{error:?}").contains("nobody needs")),
+        "{refused:?}"
+    );
+    assert_eq!(place.names(), before);
+    place.store().close().await;
+    fs::remove_file(place.at("datastore.sqlite3.replaced.4")).expect("removed");
+    restore().await.expect("there is room for one");
+    assert_eq!(tokens("datastore.sqlite3.replaced.1"), Some(2));
+}
+
+#[tokio::test]
 async fn a_restore_that_was_cut_off_between_two_files_keeps_servers_from_starting_until_it_is_done_again() {
     let place = Place::new();
     place.change("t", &["a"]).await;
