@@ -119,6 +119,7 @@ fn an_agents_doctor_finds_the_chip_the_server_and_the_clock() {
     let maker = Manufacturer::new("Toy TPM Works").expect("maker");
     let mut server = Server::start(&ServerOptions::default());
     let mut device = Device::manufacture(&maker);
+    server.import_devices(&format!("ek_sha256\n{}\n", device.ek_sha256()));
     let agent_lines = format!("admin_socket_path = \"{}\"", device.admin_socket().display());
     device.provision(&server, &AgentOptions { agent_lines, ..AgentOptions::default() });
     let config = device.config_path().to_path_buf();
