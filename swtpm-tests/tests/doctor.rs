@@ -138,6 +138,8 @@ fn an_agents_doctor_finds_the_chip_the_server_and_the_clock() {
     assert_eq!(about(&ask(), "agent")["verdict"], "good");
     server.cli(&["device", "ban", device.ek_sha256()]);
     device.expect_log("this agent is banned");
+    // It is told once all is wiped.
+    expect_within(DEADLINE, "its doctor knows", || device.log(), || about(&ask(), "agent")["verdict"] == "fault");
     let banned = ask();
     let fault = about(&banned, "agent");
     assert!(fault["verdict"] == "fault" && fault["says"].as_str().expect("words").contains("banned"), "{banned:#?}");
