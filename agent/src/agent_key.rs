@@ -15,6 +15,7 @@ mod workload_key;
 use std::sync::Arc;
 
 use ironroot_attest::tpm::TpmError;
+use ironroot_text::secret_file::SecretFileError;
 use thiserror::Error;
 use tokio::runtime::Handle;
 
@@ -44,11 +45,9 @@ pub enum KeyError {
         #[source]
         error: std::io::Error,
     },
-    /// Others may have read the key, or put another in its place.
-    #[error(
-        "others than its owner have rights to key file {0}: give the device a new identity, or take them away with chmod 600 {0}"
-    )]
-    Exposed(std::path::PathBuf),
+    /// A key file is not its owner's alone, or not to be read.
+    #[error(transparent)]
+    Secret(#[from] SecretFileError),
     /// A key file does not hold a P-256 key of the expected kind.
     #[error("key file {0} does not hold a P-256 key")]
     Content(std::path::PathBuf),

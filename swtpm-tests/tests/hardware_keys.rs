@@ -6,6 +6,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use ironroot_lab::deployment::{
 };
 use ironroot_lab::softhsm::{LABEL, PIN, SoftHsm};
 use ironroot_lab::swtpm::Swtpm;
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -200,7 +201,9 @@ impl Delivery {
 struct Running(Child);
 
 impl Running {
-    fn start(command: Command) -> Self {
+    fn start(mut command: Command) -> Self {
+        // A shell that is asked to stop leaves what it runs behind.
+        command.process_group(0);
         Self(
             child::spawn(command)
                 .expect("it starts (packages nginx-light and libengine-pkcs11-openssl: scripts/setup --tests)"),
@@ -210,7 +213,9 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = kill(Pid::from_raw(self.0.id().cast_signed()), Signal::SIGTERM);
+        let pid = Pid::from_raw(self.0.id().cast_signed());
+        let _ = killpg(pid, Signal::SIGTERM);
+        let _ = kill(pid, Signal::SIGTERM);
         let _ = self.0.wait();
     }
 }

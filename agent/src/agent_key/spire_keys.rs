@@ -5,12 +5,12 @@
 //! is the one whose public key the certificate names. Source: SPIRE, pkg/agent/plugin/keymanager/disk/disk.go.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use ironroot_text::secret_file::{self, Readers, SecretFileError};
 use serde::{Deserialize, Serialize};
 use serde_json::ser::{PrettyFormatter, Serializer};
 use zeroize::{Zeroize, Zeroizing};
@@ -22,8 +22,6 @@ use crate::durable_file;
 const FILE_NAME: &str = "keys.json";
 /// Largest file accepted, bytes.
 const MAX_FILE_BYTES: usize = 64 * 1024;
-/// Rights of others than the file's owner; SPIRE's agent writes it with none.
-const BY_OTHERS: u32 = 0o077;
 /// The IDs of the agent's key, one for each slot. Source: SPIRE, pkg/agent/plugin/keymanager/v1.go, ForSVID.
 const IDS: [&str; 2] = ["agent-svid-A", "agent-svid-B"];
 
@@ -44,13 +42,10 @@ impl SpireKeys {
     /// Reads the file; empty if there is none.
     pub fn read(directory: &Path) -> Result<Self, KeyError> {
         let path = path(directory);
-        let bytes =
-            durable_file::read(&path, MAX_FILE_BYTES).map_err(|error| KeyError::File { path: path.clone(), error })?;
-        let Some(bytes) = bytes.map(Zeroizing::new) else { return Ok(Self::default()) };
-        let facts = fs::symlink_metadata(&path).map_err(|error| KeyError::File { path: path.clone(), error })?;
-        if facts.mode() & BY_OTHERS != 0 {
-            return Err(KeyError::Exposed(path));
-        }
+        let bytes = match secret_file::read(&path, MAX_FILE_BYTES, Readers::Owner) {
+            Err(SecretFileError::Io { error, .. }) if error.kind() == ErrorKind::NotFound => return Ok(Self::default()),
+            read => read?,
+        };
         serde_json::from_slice(&bytes).map_err(|_| KeyError::Content(path))
     }
 
@@ -95,6 +90,7 @@ fn path(directory: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
@@ -142,7 +138,10 @@ mod tests {
         for mode in [0o604, 0o640, 0o620, 0o666, 0o601] {
             write(directory.path(), b"{\"keys\": {}}", mode);
             let refused = SpireKeys::read(directory.path());
-            assert!(matches!(refused, Err(KeyError::Exposed(path)) if path.ends_with(FILE_NAME)), "{mode:o}");
+            assert!(
+                matches!(refused, Err(KeyError::Secret(SecretFileError::Shared(path))) if path.ends_with(FILE_NAME)),
+                "{mode:o}"
+            );
         }
         write(directory.path(), b"{\"keys\": {}}", 0o400);
         assert!(SpireKeys::read(directory.path()).is_ok());

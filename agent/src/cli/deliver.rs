@@ -157,14 +157,12 @@ impl<S: Source> Delivery<S> {
         match self.once {
             None => self.keep().await,
             Some(patience) => {
-                let end = Instant::now() + patience;
-                let first = self.first(end).await?;
-                let rest = end.saturating_duration_since(Instant::now()).max(LONGEST_PAUSE);
+                let first = self.first(Instant::now() + patience).await?;
                 let delivered = async {
                     self.put(&first).await?;
                     self.tell().await
                 };
-                tokio::time::timeout(rest, delivered).await.unwrap_or(Err(CommandError::Timeout(patience)))
+                tokio::time::timeout(patience, delivered).await.unwrap_or(Err(CommandError::Timeout(patience)))
             }
         }
     }

@@ -18,6 +18,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use super::run::Flags;
+use super::status::servers;
 use crate::config::{AgentConfig, TpmConfig};
 use crate::report::Stands;
 use crate::run::tpm_settings;
@@ -104,15 +105,10 @@ async fn cast_out(admin: Option<&Path>) -> Option<String> {
     };
     let status = tokio::time::timeout(PATIENCE, asked).await.ok()??.into_inner();
     let is_out = |standing: &str| [Stands::Banned, Stands::Evicted].iter().any(|out| out.word() == standing);
-    let of_servers = status.servers.iter().map(|server| server.standing.as_str());
-    let all: Vec<&str> = std::iter::once(status.standing.as_str()).chain(of_servers).collect();
     // Of several servers one that serves is enough.
-    let is_out_everywhere = match all.as_slice() {
-        [alone] => is_out(alone),
-        [_, servers @ ..] => servers.iter().all(|standing| is_out(standing)),
-        [] => false,
-    };
-    is_out_everywhere.then(|| format!("its server says that it is {}", all.last().unwrap_or(&"out")))
+    let servers = servers(&status);
+    let out = servers.first().filter(|_| servers.iter().all(|server| is_out(&server.standing)))?;
+    Some(format!("its server says that it is {}", out.standing))
 }
 
 fn look_at_ports(findings: &mut Findings, config: &AgentConfig, runs: bool) {

@@ -80,7 +80,7 @@ fn json_of_server(server: &Server) -> Value {
 }
 
 /// How it is with a server: of an agent that has one, what the answer says of itself.
-fn servers(status: &GetStatusResponse) -> Vec<Server> {
+pub(super) fn servers(status: &GetStatusResponse) -> Vec<Server> {
     if !status.servers.is_empty() {
         return status.servers.clone();
     }

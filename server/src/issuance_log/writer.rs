@@ -302,17 +302,14 @@ impl Desk {
                 let mut recent = lock(&self.shared.recent);
                 heads.into_iter().for_each(|head| recent.push(head));
             }
-            Err(_) => {
-                self.shared.left_out.fetch_add(left_out + count, Ordering::Relaxed);
-                self.note();
-            }
+            Err(_) => drop(self.shared.left_out.fetch_add(left_out + count, Ordering::Relaxed)),
         }
     }
 
     fn sync(&mut self) {
         self.synced = Instant::now();
         if *self.durable.borrow() == self.head {
-            return;
+            return self.note();
         }
         let synced = self.segments.file.sync_data();
         // What was written before the disk was full is on it; nothing is written again by that.
