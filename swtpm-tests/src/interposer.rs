@@ -1,9 +1,9 @@
-//! Somebody on the bus between a chip and its user: reads every byte, and may change or delay what the chip answers.
+//! Somebody on the bus between a chip and its user: reads every byte, and may change or delay what the chip is asked and answers.
 
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use ironroot_attest::tpm::TpmAddress;
@@ -16,8 +16,14 @@ type Tamper = Box<dyn FnMut(u32, &mut Vec<u8>) + Send>;
 /// An interposer in front of one chip. Its threads end with the process: a lab is short-lived.
 pub struct Interposer {
     ports: Ports,
-    seen: Arc<Mutex<Vec<u8>>>,
-    tamper: Arc<Mutex<Tamper>>,
+    bus: Arc<Bus>,
+}
+
+/// What he hears and does.
+struct Bus {
+    seen: Mutex<Vec<u8>>,
+    commands: Mutex<Tamper>,
+    responses: Mutex<Tamper>,
 }
 
 impl fmt::Debug for Interposer {
@@ -30,13 +36,12 @@ impl Interposer {
     /// Places itself before `chip`.
     pub fn before(chip: &Swtpm) -> io::Result<Interposer> {
         let ports = Ports::reserve()?;
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let tamper: Arc<Mutex<Tamper>> = Arc::new(Mutex::new(Box::new(|_, _| ())));
-        let (log, change) = (Arc::clone(&seen), Arc::clone(&tamper));
-        forward(ports.data(), chip.data_port(), move |client, chip| relay(client, chip, &log, &change))?;
+        let bus = Arc::new(Bus { seen: Mutex::default(), commands: nothing(), responses: nothing() });
+        let relayed = Arc::clone(&bus);
+        forward(ports.data(), chip.data_port(), move |client, chip| relay(client, chip, &relayed))?;
         // The library opens the control port too, and says nothing there.
         forward(ports.control(), chip.data_port() + 1, pass_through)?;
-        Ok(Interposer { ports, seen, tamper })
+        Ok(Interposer { ports, bus })
     }
 
     /// Where its victim looks for the chip.
@@ -47,12 +52,17 @@ impl Interposer {
     /// From now on every response goes through `with`, which gets the command code and the whole response. To be slow,
     /// sleep in it.
     pub fn tamper(&self, with: impl FnMut(u32, &mut Vec<u8>) + Send + 'static) {
-        *self.tamper.lock().unwrap_or_else(PoisonError::into_inner) = Box::new(with);
+        *lock(&self.bus.responses) = Box::new(with);
+    }
+
+    /// The same of every command, before the chip gets it.
+    pub fn tamper_with_commands(&self, with: impl FnMut(u32, &mut Vec<u8>) + Send + 'static) {
+        *lock(&self.bus.commands) = Box::new(with);
     }
 
     /// Whether these bytes crossed the bus, in either direction.
     pub fn has_seen(&self, bytes: &[u8]) -> bool {
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = lock(&self.bus.seen);
         seen.windows(bytes.len()).any(|window| window == bytes)
     }
 }
@@ -76,18 +86,27 @@ fn forward(
     Ok(())
 }
 
-fn relay(mut client: TcpStream, mut chip: TcpStream, seen: &Mutex<Vec<u8>>, tamper: &Mutex<Tamper>) -> io::Result<()> {
+fn nothing() -> Mutex<Tamper> {
+    Mutex::new(Box::new(|_, _| ()))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn relay(mut client: TcpStream, mut chip: TcpStream, bus: &Bus) -> io::Result<()> {
     loop {
-        let command = message(&mut client)?;
+        let mut command = message(&mut client)?;
+        let code = u32::from_be_bytes([command[6], command[7], command[8], command[9]]);
+        lock(&bus.commands)(code, &mut command);
         chip.write_all(&command)?;
         let mut response = message(&mut chip)?;
         {
-            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut seen = lock(&bus.seen);
             seen.extend(&command);
             seen.extend(&response);
         }
-        let code = u32::from_be_bytes([command[6], command[7], command[8], command[9]]);
-        (tamper.lock().unwrap_or_else(PoisonError::into_inner))(code, &mut response);
+        lock(&bus.responses)(code, &mut response);
         client.write_all(&response)?;
     }
 }

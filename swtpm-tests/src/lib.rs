@@ -39,6 +39,7 @@ pub mod softhsm;
 pub mod spire;
 pub mod ssh_pki;
 pub mod stand_in_web;
+pub mod storage_root;
 pub mod swtpm;
 pub mod token_issuer;
 pub mod toy_ca;

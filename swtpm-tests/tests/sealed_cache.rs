@@ -24,9 +24,9 @@ const ASKED_FOR_IDENTITIES: [u32; 9] = [
     0x17a, // GetCapability: is it a TPM 2.0, and started; has somebody made the storage root key persistent.
     0x131, // CreatePrimary: nobody has.
     0x176, // StartAuthSession, salted to it.
-    0x169, // NV_ReadPublic: the counter's index is there, and its name says whose.
+    0x169, // NV_ReadPublic: the counter's index is there.
+    0x169, // NV_ReadPublic: and its name, which the library takes from the first as it is told, says whose.
     0x14e, // NV_Read: the counter.
-    0x17a, // GetCapability: banks of PCRs.
     0x157, // Load: the sealed object.
     0x17f, // PolicyPCR.
     UNSEAL,

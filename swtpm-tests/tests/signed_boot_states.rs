@@ -258,7 +258,8 @@ async fn the_chip_itself_refuses_epochs_and_states_that_it_was_not_sealed_for() 
     device.boot(1);
     let tpm = device.tpm().await;
     let authority = states.authority.clone();
-    let seal = move |chip: &mut ironroot_attest::tpm::Chip| chip.seal_signed(b"secret", pcr7(), &authority, epoch(2));
+    let seal =
+        move |chip: &mut ironroot_attest::tpm::Chip| chip.seal_signed(b"secret", pcr7(), &authority, epoch(2), None);
     let (blob, branches) = tpm.run("seal", seal).await.expect("sealed");
     drop(tpm);
     device.boot(2);

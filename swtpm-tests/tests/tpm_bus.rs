@@ -10,6 +10,7 @@ use ironroot_attest::node::tpm2::PcrSelection;
 use ironroot_attest::structures::{Public, make_credential};
 use ironroot_attest::tpm::{Chip, CounterAt, KeyBlob, Tpm, TpmError};
 use ironroot_lab::interposer::Interposer;
+use ironroot_lab::storage_root::{STORAGE_ROOT_HANDLE, persist_storage_root, public_and_name, told};
 use ironroot_lab::swtpm::Swtpm;
 use tss_esapi::attributes::NvIndexAttributesBuilder;
 use tss_esapi::constants::NvIndexType;
@@ -29,6 +30,15 @@ const NV_READ_PUBLIC: u32 = 0x169;
 const NV_READ: u32 = 0x14e;
 /// TPM_CC_FlushContext.
 const FLUSH_CONTEXT: u32 = 0x165;
+
+/// TPM_CC_StartAuthSession.
+const START_AUTH_SESSION: u32 = 0x176;
+/// TPM_CC_ReadPublic.
+const READ_PUBLIC: u32 = 0x173;
+/// Where he has a key of his own.
+const HIS_HANDLE: u32 = 0x8100_0077;
+/// Where the counter is.
+const INDEX: u32 = 0x0180_0100;
 
 fn replace(message: &mut [u8], old: &[u8], new: &[u8]) {
     for start in 0..message.len().saturating_sub(old.len() - 1) {
@@ -66,6 +76,86 @@ fn no_secret_crosses_the_bus_in_the_clear() {
     assert!(bus.has_seen(&ek.public));
     assert!(!bus.has_seen(&sealed_secret[..8]));
     assert!(!bus.has_seen(&activation_secret[..8]));
+}
+
+/// A chip with a storage root key at its handle, and one of his at another.
+fn chip_with_two_roots() -> (Swtpm, Interposer) {
+    let chip = Swtpm::start().expect("swtpm starts");
+    persist_storage_root(&chip, 0x55, STORAGE_ROOT_HANDLE).expect("persistent");
+    persist_storage_root(&chip, 0x77, HIS_HANDLE).expect("persistent");
+    let bus = Interposer::before(&chip).expect("an interposer");
+    (chip, bus)
+}
+
+// He tells of a persistent storage root key the point of another, under the name that the key has.
+//= TPM-13
+#[test]
+fn no_session_is_salted_to_a_key_that_the_bus_tells_in_the_persistent_ones_place() {
+    let (chip, bus) = chip_with_two_roots();
+    let tpm = Tpm::open_blocking(bus.address()).expect("the TPM answers");
+    let sealed = sealed(&chip, &tpm);
+    drop(tpm);
+
+    let ((_, name), (his, _)) = (keys(&chip, STORAGE_ROOT_HANDLE), keys(&chip, HIS_HANDLE));
+    assert_eq!(name, sealed.parent);
+    let tells = told(&his, &name);
+    bus.tamper(move |code, response| {
+        assert_ne!(code, START_AUTH_SESSION, "a session is salted");
+        if code == READ_PUBLIC {
+            *response = tells.clone();
+        }
+    });
+    let tpm = Tpm::open_blocking(bus.address()).expect("the TPM answers");
+    let (blob, known) = (sealed.clone(), sealed.clone());
+    let unsealed = tpm.run_blocking("unseal", move |chip| chip.unseal(&blob, PcrSelection::NONE));
+    assert!(matches!(unsealed, Err(TpmError::ForeignParent)), "{unsealed:?}");
+    let counted = tpm.run_blocking("count", move |chip| chip.counter_read(INDEX, Some(&known)));
+    assert!(matches!(counted, Ok(None)), "there is none: {counted:?}");
+    drop(tpm);
+
+    // Sealing asks for the policy of now in a session that protects nothing.
+    let mut sessions = 0;
+    let tells = told(&his, &name);
+    bus.tamper(move |code, response| {
+        sessions += usize::from(code == START_AUTH_SESSION);
+        assert!(sessions < 2, "a session is salted");
+        if code == READ_PUBLIC {
+            *response = tells.clone();
+        }
+    });
+    let tpm = Tpm::open_blocking(bus.address()).expect("the TPM answers");
+    let seal = move |chip: &mut Chip| chip.seal_beside(Some(&sealed), b"secret", PcrSelection::NONE);
+    let resealed = tpm.run_blocking("seal", seal);
+    assert!(matches!(resealed, Err(TpmError::ForeignParent)), "{resealed:?}");
+}
+
+// A chip that has his key where the storage root key is expected; the real one, which the sessions are salted to, is somewhere else, and
+// whoever asks for it is led there. The name that goes into the HMAC of TPM2_Create is the one that was told.
+//= TPM-13
+#[test]
+fn a_secret_that_was_wrapped_under_another_parent_is_not_used() {
+    let (chip, bus) = chip_with_two_roots();
+    let ((_, his_name), (public, name)) = (keys(&chip, STORAGE_ROOT_HANDLE), keys(&chip, HIS_HANDLE));
+    let (lies, truth) = (told(&public, &his_name), told(&public, &name));
+    let mut reads = 0;
+    bus.tamper(move |code, response| {
+        if code == READ_PUBLIC {
+            reads += 1;
+            *response = if reads == 1 { lies.clone() } else { truth.clone() };
+        }
+    });
+    bus.tamper_with_commands(|code, command| {
+        if code == START_AUTH_SESSION && command[10..14] == STORAGE_ROOT_HANDLE.to_be_bytes() {
+            command[10..14].copy_from_slice(&HIS_HANDLE.to_be_bytes());
+        }
+    });
+    let tpm = Tpm::open_blocking(bus.address()).expect("the TPM answers");
+    let sealed = tpm.run_blocking("seal", |chip| chip.seal(b"secret", PcrSelection::NONE));
+    assert!(matches!(sealed, Err(TpmError::Malformed { command: "TPM2_Create", .. })), "{sealed:?}");
+}
+
+fn keys(chip: &Swtpm, handle: u32) -> (Vec<u8>, Vec<u8>) {
+    public_and_name(chip, handle).expect("a key")
 }
 
 //= TPM-14 TPM-42 FLT-T7
@@ -149,7 +239,6 @@ fn a_process_that_ends_with_its_answer_leaves_nothing_in_the_chip() {
 //= TPM-14
 #[test]
 fn an_index_that_is_no_counter_is_not_taken_for_one_whatever_the_bus_says_of_it() {
-    const INDEX: u32 = 0x0180_0100;
     let chip = Swtpm::start().expect("swtpm starts");
     let bus = Interposer::before(&chip).expect("an interposer");
     let tpm = Tpm::open_blocking(bus.address()).expect("the TPM answers");
@@ -200,7 +289,6 @@ fn word_of_an_honest_chip(index: u32, owner: [u8; 32]) -> Vec<u8> {
 //= TPM-14
 #[test]
 fn the_counter_that_is_read_beside_the_secret_is_the_chips_own_and_its_value_the_chips_word() {
-    const INDEX: u32 = 0x0180_0100;
     let chip = Swtpm::start().expect("swtpm starts");
     let bus = Interposer::before(&chip).expect("an interposer");
     let tpm = Tpm::open_blocking(bus.address()).expect("the TPM answers");
@@ -233,6 +321,16 @@ fn the_counter_that_is_read_beside_the_secret_is_the_chips_own_and_its_value_the
         }
     });
     open(INDEX, owner).expect_err("the chip hears of another index than it has");
+    // What the counter would be, and the name of what is there, which goes into the HMAC: size and area, then size and name.
+    let word = word_of_an_honest_chip(INDEX, owner);
+    bus.tamper(move |code, response| {
+        if code == NV_READ_PUBLIC {
+            let area = 12 + usize::from(u16::from_be_bytes([response[10], response[11]]));
+            response[..area].copy_from_slice(&word[..area]);
+        }
+    });
+    let lie = open(INDEX, owner).expect_err("an area and a name that do not belong together");
+    assert!(matches!(lie, TpmError::Malformed { command: "TPM2_NV_ReadPublic", .. }), "{lie}");
 
     bus.tamper(|code, response| {
         if code == NV_READ {

@@ -61,8 +61,8 @@ impl SealedCache {
     /// A new key, sealed to the present values of `pcrs`.
     async fn seal(&self, pcrs: PcrSelection) -> Result<SealedKey, CacheError> {
         let key = new_key()?;
-        let secret = key.clone();
-        let seal = move |chip: &mut Chip| chip.seal(&secret, pcrs);
+        let (secret, known) = (key.clone(), self.under());
+        let seal = move |chip: &mut Chip| chip.seal_beside(known.as_ref(), &secret, pcrs);
         let blob = self.tpm.run("seal cache key", seal).await.map_err(|e| CacheError::Tpm("seal the cache key", e))?;
         Ok(SealedKey { blob, pcrs, branches: None, key })
     }
@@ -147,10 +147,11 @@ impl SealedCache {
 
     /// A new key that signed states open, too; none where no key is configured, or this chip cannot use it.
     async fn seal_signed(&mut self) -> Result<Option<SealedKey>, CacheError> {
+        let known = self.under();
         let Some(signed) = self.signed.as_mut().filter(|signed| !signed.is_unfit) else { return Ok(None) };
         let (key, pcrs) = (new_key()?, self.pcrs);
         let (secret, authority, first) = (key.clone(), signed.states.authority.clone(), signed.first_epoch);
-        let seal = move |chip: &mut Chip| chip.seal_signed(&secret, pcrs, &authority, first);
+        let seal = move |chip: &mut Chip| chip.seal_signed(&secret, pcrs, &authority, first, known.as_ref());
         match self.tpm.run("seal cache key", seal).await {
             Ok((blob, branches)) => Ok(Some(SealedKey { blob, pcrs, branches: Some(branches), key })),
             Err(refused @ TpmError::PolicyKey(_)) => {

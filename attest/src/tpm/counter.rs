@@ -2,7 +2,7 @@
 
 use tss_esapi::attributes::NvIndexAttributesBuilder;
 use tss_esapi::constants::NvIndexType;
-use tss_esapi::handles::{NvIndexHandle, ObjectHandle};
+use tss_esapi::handles::NvIndexHandle;
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
 use tss_esapi::interface_types::resource_handles::{NvAuth, Provision};
 use tss_esapi::interface_types::session_handles::AuthSession;
@@ -101,12 +101,10 @@ impl Chip {
             let root = tpm.storage_root_of(blob)?;
             let session = tpm.policy_session(&root, Encrypted::Response)?;
             let counter = tpm.with_nv_index_if_defined(index, |tpm, handle| {
-                let is_ours = name.as_ref().is_some_and(|own| tpm.is_named(handle, own).unwrap_or(false));
-                if is_ours {
-                    tpm.nv_counter(handle, (Some(AuthSession::Password), Some(session), None))
-                } else {
-                    Ok(None)
+                if name.is_none() || name_of(&tpm.named_public(handle)?) != name {
+                    return Ok(None);
                 }
+                tpm.nv_counter(handle, (Some(AuthSession::Password), Some(session), None))
             })?;
             let secret = tpm.unseal_under(&root, session, blob, pcrs)?;
             Ok((counter.flatten(), secret))
@@ -158,7 +156,8 @@ impl Connection {
     }
 
     /// What the index is, as its name says: the name goes into the HMAC of the session in which it is read, so that nobody on the bus can
-    /// tell another index of it. The library compares the two in no version.
+    /// tell another index of it. The library compares the two in no version: it takes the name as it is told (Esys_NV_ReadPublic), and what
+    /// Esys_TR_GetName gives is computed of the area.
     fn named_public(&mut self, handle: NvIndexHandle) -> Result<NvPublic, TpmError> {
         let command = "TPM2_NV_ReadPublic";
         let (public, name) = self.command(command, NO_SESSION, |esys| esys.nv_read_public(handle))?;
@@ -166,12 +165,6 @@ impl Connection {
             Some(own) if own.as_bytes() == name.value() => Ok(public),
             _ => Err(TpmError::Malformed { command, reason: "the index and its name do not belong together" }),
         }
-    }
-
-    /// Whether the library takes the index for the one of that name, which is what it puts into the HMAC of a session.
-    fn is_named(&mut self, handle: NvIndexHandle, own: &Name) -> Result<bool, TpmError> {
-        let told = self.command("Esys_TR_GetName", NO_SESSION, |esys| esys.tr_get_name(ObjectHandle::from(handle)))?;
-        Ok(told.value() == own.as_bytes())
     }
 
     fn counter_session(&mut self, under: Option<&KeyBlob>) -> Result<AuthSession, TpmError> {

@@ -16,6 +16,7 @@ use super::connection::{Connection, NO_SESSION};
 use super::error::TpmError;
 use super::key_blob::{KeyBlob, marshal};
 use super::loaded::Loaded;
+use super::objects::child;
 use super::primary::Primary;
 use super::sessions::Encrypted;
 use super::settings::HierarchyPassword;
@@ -212,7 +213,7 @@ impl Connection {
         let made = self.command("TPM2_Create", (Some(session), None, None), |esys| {
             esys.create(parent.handle, template.clone(), Some(auth.clone()), None, None, None)
         })?;
-        KeyBlob::new(&made.out_public, &made.out_private, parent.name.clone())
+        child(parent, made)
     }
 }
 

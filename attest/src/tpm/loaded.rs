@@ -10,8 +10,8 @@ use super::error::TpmError;
 pub struct Loaded {
     pub handle: KeyHandle,
     pub public: Public,
-    /// Its Name (Part 1 §16): algorithm and digest of the public area, as the library compared it with `public`;
-    /// of a persistent key, as the bus told it.
+    /// Its Name (Part 1 §16): algorithm and digest of the public area that sessions are salted to. The library computes it of that area
+    /// (Esys_TR_GetName), whatever name the bus has told.
     pub name: Vec<u8>,
     /// Whether it takes a slot, which a persistent key does not.
     pub in_slot: bool,

@@ -1,7 +1,8 @@
 //! Making and loading keys.
 
 use tss_esapi::interface_types::session_handles::AuthSession;
-use tss_esapi::structures::{Public, SensitiveData};
+use tss_esapi::structures::{CreateKeyResult, Name, Public, SensitiveData};
+use tss_esapi::tss2_esys::TPMS_CREATION_DATA;
 
 use super::connection::Connection;
 use super::error::TpmError;
@@ -31,7 +32,7 @@ impl Connection {
         let made = self.command("TPM2_Create", (Some(session), None, None), |esys| {
             esys.create(parent.handle, template.clone(), None, secret.cloned(), None, None)
         })?;
-        KeyBlob::new(&made.out_public, &made.out_private, parent.name.clone())
+        child(parent, made)
     }
 
     /// TPM2_Load: `blob` into a slot.
@@ -42,4 +43,15 @@ impl Connection {
         })?;
         self.loaded(handle, public)
     }
+}
+
+/// What TPM2_Create made, if it was made under `parent`. Of a persistent parent the library tells the chip the name that the bus has told, so
+/// that the command's HMAC says nothing of which key it is; what the chip answers in a session that is salted to that key does.
+//= TPM-13
+pub fn child(parent: &Loaded, made: CreateKeyResult) -> Result<KeyBlob, TpmError> {
+    let told = Name::try_from(TPMS_CREATION_DATA::from(made.creation_data).parentName);
+    if told.map_err(|e| TpmError::of("TPM2_Create", e))?.value() != parent.name {
+        return Err(TpmError::Malformed { command: "TPM2_Create", reason: "what was made has another parent" });
+    }
+    KeyBlob::new(&made.out_public, &made.out_private, parent.name.clone())
 }

@@ -11,6 +11,7 @@ use super::error::TpmError;
 use super::key_blob::KeyBlob;
 use super::loaded::Loaded;
 use super::pcr::selection_list;
+use super::response_code as rc;
 use super::sessions::{Encrypted, policy};
 use super::templates;
 use crate::node::tpm2::{PcrHash, PcrSelection};
@@ -25,10 +26,21 @@ impl Chip {
     ///
     /// On the way to the chip it is encrypted in a session salted to the storage root key.
     pub fn seal(&mut self, secret: &[u8], pcrs: PcrSelection) -> Result<KeyBlob, TpmError> {
+        self.seal_beside(None, secret, pcrs)
+    }
+
+    /// As [`seal`](Chip::seal), under the storage root key that `known` was sealed under: whoever came onto the bus after that cannot have
+    /// the secret encrypted to another key. Without it the chip's word is taken for which key that is.
+    pub fn seal_beside(
+        &mut self,
+        known: Option<&KeyBlob>,
+        secret: &[u8],
+        pcrs: PcrSelection,
+    ) -> Result<KeyBlob, TpmError> {
         let secret = sealable(secret)?;
         self.task(|tpm| {
             let policy = tpm.present_pcr_policy(pcrs)?;
-            tpm.seal_to(&policy, &secret)
+            tpm.seal_to(&policy, &secret, known)
         })
     }
 
@@ -45,8 +57,16 @@ impl Chip {
 
 impl Connection {
     /// Seals `secret` to `policy` and to this chip.
-    pub fn seal_to(&mut self, policy: &PolicyDigest, secret: &SensitiveData) -> Result<KeyBlob, TpmError> {
-        let root = self.storage_root()?;
+    pub fn seal_to(
+        &mut self,
+        policy: &PolicyDigest,
+        secret: &SensitiveData,
+        known: Option<&KeyBlob>,
+    ) -> Result<KeyBlob, TpmError> {
+        let root = match known {
+            Some(known) => self.storage_root_of(known)?,
+            None => self.storage_root()?,
+        };
         let session = self.hmac_session(&root, Encrypted::Command)?;
         self.create(&root, session, &templates::sealed_object(digest_of(policy)?)?, Some(secret))
     }
@@ -59,8 +79,19 @@ impl Connection {
         blob: &KeyBlob,
         pcrs: PcrSelection,
     ) -> Result<Zeroizing<Vec<u8>>, TpmError> {
-        let bank = self.sealing_bank(pcrs)?;
         let sealed = self.load(root, AuthSession::Password, blob)?;
+        let likely = self.likely_sealing_bank();
+        self.require_pcrs(session, likely, pcrs)?;
+        let refused = match self.unseal_in(session, &sealed) {
+            Err(refused @ TpmError::WrongPolicy(_)) if !is_about_a_change(&refused) => refused,
+            other => return other,
+        };
+        let bank = self.sealing_bank(pcrs)?;
+        if bank == likely {
+            return Err(refused);
+        }
+        self.end_session(session)?;
+        let session = self.policy_session(root, Encrypted::Response)?;
         self.require_pcrs(session, bank, pcrs)?;
         self.unseal_in(session, &sealed)
     }
@@ -91,6 +122,11 @@ impl Connection {
         digest.value().try_into().map_err(|_| TpmError::Malformed { command, reason: "not a digest of SHA-256" })
     }
 
+    /// The bank of most chips, without asking this one: a seal that was made to another one does not open with it.
+    fn likely_sealing_bank(&self) -> PcrHash {
+        self.settings().sealing_bank.unwrap_or_default()
+    }
+
     /// The bank to seal to. The same chip, booted in the same way, always gives the same.
     pub fn sealing_bank(&mut self, pcrs: PcrSelection) -> Result<PcrHash, TpmError> {
         if let Some(bank) = self.settings().sealing_bank {
@@ -111,6 +147,11 @@ impl Connection {
             esys.policy_pcr(session, Digest::default(), selection.clone())
         })
     }
+}
+
+/// Whether a PCR changed in the middle, which starting over cures.
+fn is_about_a_change(error: &TpmError) -> bool {
+    error.failure().is_some_and(|failure| failure.tpm_code() == rc::PCR_CHANGED)
 }
 
 /// A secret of a length that a TPM seals.

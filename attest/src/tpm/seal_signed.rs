@@ -34,7 +34,7 @@ impl Chip {
     }
 
     /// Seals `secret` to this chip and to the present values of `pcrs`, or to any other values that `authority` has signed, or will,
-    /// for an epoch from `first_epoch` on (see [`Epoch::open`]).
+    /// for an epoch from `first_epoch` on (see [`Epoch::open`]). `known` as in [`seal_beside`](Chip::seal_beside).
     ///
     /// [`PolicyKey`](TpmError::PolicyKey): the chip cannot verify with this key, which is found out now and not when it is needed.
     pub fn seal_signed(
@@ -43,13 +43,14 @@ impl Chip {
         pcrs: PcrSelection,
         authority: &PolicyAuthority,
         first_epoch: Epoch,
+        known: Option<&KeyBlob>,
     ) -> Result<(KeyBlob, Branches), TpmError> {
         let (secret, area) = (sealable(secret)?, authority.public_area());
         self.task(|tpm| {
             let (loaded, key) = tpm.load_policy_key(&area)?;
             tpm.release(&loaded)?;
             let branches = Branches { present: tpm.present_pcr_policy(pcrs)?, first_epoch, key };
-            Ok((tpm.seal_to(&branches.policy(), &secret)?, branches))
+            Ok((tpm.seal_to(&branches.policy(), &secret, known)?, branches))
         })
     }
 

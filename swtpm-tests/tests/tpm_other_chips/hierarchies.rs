@@ -71,7 +71,7 @@ fn a_missing_or_wrong_password_is_named_by_its_hierarchy() {
 fn an_existing_storage_root_needs_no_owner_password() {
     let chip = chip();
     let mut esys = chip.esys().expect("ESYS");
-    let template = crate::persistent_keys::storage_root(0);
+    let template = ironroot_lab::storage_root::storage_root(0);
     ironroot_lab::manufacturer::persist(
         &mut esys,
         tss_esapi::interface_types::resource_handles::Hierarchy::Owner,

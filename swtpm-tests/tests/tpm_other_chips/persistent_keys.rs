@@ -5,54 +5,17 @@ use std::sync::atomic::Ordering;
 use ironroot_attest::tpm::{Chip, EndorsementKind, TpmError, TpmSettings};
 use ironroot_lab::interposer::Interposer;
 use ironroot_lab::manufacturer::{EkKind, Manufacturer, ek_sha256_of, persist, persist_ek};
+use ironroot_lab::storage_root::STORAGE_ROOT_HANDLE;
 use ironroot_lab::swtpm::Swtpm;
-use tss_esapi::attributes::ObjectAttributesBuilder;
-use tss_esapi::interface_types::algorithm::{HashingAlgorithm, PublicAlgorithm};
-use tss_esapi::interface_types::ecc::EccCurve;
 use tss_esapi::interface_types::resource_handles::Hierarchy;
-use tss_esapi::structures::{
-    EccParameter, EccPoint, EccScheme, KeyDerivationFunctionScheme, Public, PublicBuilder, PublicEccParameters,
-    SymmetricDefinitionObject,
-};
 
 use crate::bench::{CREATE_PRIMARY, attest, chip, count, open, run, run_err};
 
 const RSA_EK_HANDLE: u32 = 0x8101_0001;
 const P256_EK_HANDLE: u32 = 0x8101_0002;
-const SRK_HANDLE: u32 = 0x8100_0001;
-
-/// The storage root key's template (H-2), with this byte in its unique field: 0 gives the standard's key.
-pub fn storage_root(unique: u8) -> Public {
-    let attributes = ObjectAttributesBuilder::new()
-        .with_fixed_tpm(true)
-        .with_fixed_parent(true)
-        .with_sensitive_data_origin(true)
-        .with_user_with_auth(true)
-        .with_no_da(true)
-        .with_restricted(true)
-        .with_decrypt(true)
-        .build()
-        .expect("attributes");
-    let x = if unique == 0 { Vec::new() } else { vec![unique; 32] };
-    let point = EccPoint::new(EccParameter::try_from(x.clone()).expect("x"), EccParameter::try_from(x).expect("y"));
-    PublicBuilder::new()
-        .with_public_algorithm(PublicAlgorithm::Ecc)
-        .with_name_hashing_algorithm(HashingAlgorithm::Sha256)
-        .with_object_attributes(attributes)
-        .with_ecc_parameters(PublicEccParameters::new(
-            SymmetricDefinitionObject::AES_128_CFB,
-            EccScheme::Null,
-            EccCurve::NistP256,
-            KeyDerivationFunctionScheme::Null,
-        ))
-        .with_ecc_unique_identifier(point)
-        .build()
-        .expect("template")
-}
 
 fn persist_storage_root(chip: &Swtpm, unique: u8) {
-    let mut esys = chip.esys().expect("ESYS");
-    persist(&mut esys, Hierarchy::Owner, storage_root(unique), SRK_HANDLE).expect("persistent");
+    ironroot_lab::storage_root::persist_storage_root(chip, unique, STORAGE_ROOT_HANDLE).expect("persistent");
 }
 
 #[test]
@@ -99,7 +62,7 @@ fn certified_persistent_keys_are_used_and_none_is_made() {
     let attested = attest(&tpm);
     assert_eq!(made.load(Ordering::Relaxed), 0);
     assert_eq!(attested.ek_sha256(), ek_sha256_of(&chip, EkKind::Rsa2048).expect("an EK"));
-    assert_eq!(run(&tpm, Chip::persistent_handles_used), [RSA_EK_HANDLE, SRK_HANDLE]);
+    assert_eq!(run(&tpm, Chip::persistent_handles_used), [RSA_EK_HANDLE, STORAGE_ROOT_HANDLE]);
     let clock_key = run(&tpm, Chip::create_attestation_key);
     run(&tpm, move |chip| chip.clock(&clock_key));
     run(&tpm, |chip| chip.counter_increment(0x0180_0100, None));
@@ -165,7 +128,7 @@ fn a_persistent_key_that_goes_away_is_noticed() {
     let blob = key.clone();
     run(&tpm, move |chip| chip.sign_digest(&blob, &[1; 32]));
     // One of another kind in its place is not used, and one of the same form is not taken for the parent it is not.
-    persist_ek(&chip, EkKind::P256, SRK_HANDLE).expect("persistent");
+    persist_ek(&chip, EkKind::P256, STORAGE_ROOT_HANDLE).expect("persistent");
     let tpm = open(chip.address());
     assert_eq!(run(&tpm, Chip::create_signing_key).parent, key.parent);
     evict(&chip);
@@ -183,7 +146,7 @@ fn evict(chip: &Swtpm) {
     use tss_esapi::interface_types::dynamic_handles::Persistent;
     use tss_esapi::interface_types::resource_handles::Provision;
     use tss_esapi::interface_types::session_handles::AuthSession;
-    let handle = PersistentTpmHandle::new(SRK_HANDLE).expect("a handle");
+    let handle = PersistentTpmHandle::new(STORAGE_ROOT_HANDLE).expect("a handle");
     let mut esys = chip.esys().expect("ESYS");
     let object = esys.tr_from_tpm_public(TpmHandle::Persistent(handle)).expect("there");
     esys.execute_with_session(Some(AuthSession::Password), |esys| {
