@@ -47,7 +47,6 @@ impl Connection {
 
 /// What TPM2_Create made, if it was made under `parent`. Of a persistent parent the library tells the chip the name that the bus has told, so
 /// that the command's HMAC says nothing of which key it is; what the chip answers in a session that is salted to that key does.
-//= TPM-13
 pub fn child(parent: &Loaded, made: CreateKeyResult) -> Result<KeyBlob, TpmError> {
     let told = Name::try_from(TPMS_CREATION_DATA::from(made.creation_data).parentName);
     if told.map_err(|e| TpmError::of("TPM2_Create", e))?.value() != parent.name {
