@@ -275,6 +275,13 @@ pub enum Proof {
         /// Of what the authority has signed of it (the TBSCertificate, DER).
         sha256: [u8; 32],
     },
+    /// An X509-SVID of this trust domain that is exchanged for an agent's.
+    Svid {
+        /// As of a certificate.
+        sha256: [u8; 32],
+        /// Its serial number, decimal: whether it was fetched through an agent that is banned.
+        serial: String,
+    },
     /// That a host answers at its name.
     Host {
         /// Whether that counts once: while the agent is there, nobody else is it.
@@ -354,6 +361,7 @@ impl Proof {
             Self::JoinToken(_)
             | Self::Chip { .. }
             | Self::Certificate { .. }
+            | Self::Svid { .. }
             | Self::Host { .. }
             | Self::Enrolled(_) => None,
         }
@@ -364,14 +372,18 @@ impl Proof {
             Self::Tpm(device) => Some(device.ek_sha256()),
             Self::Chip { ek_sha256, .. } => Some(*ek_sha256),
             Self::All(proofs) => proofs.iter().find_map(Self::ek_sha256),
-            Self::JoinToken(_) | Self::Certificate { .. } | Self::Host { .. } | Self::Enrolled(_) => None,
+            Self::JoinToken(_)
+            | Self::Certificate { .. }
+            | Self::Svid { .. }
+            | Self::Host { .. }
+            | Self::Enrolled(_) => None,
         }
     }
 
     fn certificate_sha256(&self) -> Option<[u8; 32]> {
         match self {
             Self::Chip { certificate_sha256, .. } => *certificate_sha256,
-            Self::Certificate { sha256 } => Some(*sha256),
+            Self::Certificate { sha256 } | Self::Svid { sha256, .. } => Some(*sha256),
             Self::All(proofs) => proofs.iter().find_map(Self::certificate_sha256),
             Self::JoinToken(_) | Self::Tpm(_) | Self::Host { .. } | Self::Enrolled(_) => None,
         }

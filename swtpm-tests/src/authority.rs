@@ -22,7 +22,7 @@ use ironroot_server::clock::{ClockSource, Reading};
 use ironroot_server::keys::KeyManagers;
 use ironroot_server::node_attestation::{AttestedNode, Attestor, Circumstances, JOIN_TOKEN, NodeAttestation, Progress};
 use ironroot_server::registry::{AuthorizedEntry, Registry};
-use ironroot_server::rights::Administrator;
+use ironroot_server::rights::{Administrator, OwnAuthorities, Provenance};
 use ironroot_server::store::Store;
 use rcgen::CertificateParams;
 use rustls_pki_types::{CertificateDer, UnixTime};
@@ -392,7 +392,8 @@ pub async fn joined(lab: &AuthorityLab, registry: &Registry) -> AttestedNode {
     let request = CertificateParams::default().serialize_request(&rcgen::KeyPair::generate().expect("a key"));
     let csr = Csr::parse(request.expect("a request").der()).expect("an honest request");
     let evidence = attestation.read(JOIN_TOKEN, b"lab").expect("a token");
-    let at = Circumstances { now_unix: NOW, address: None, own_authorities: &[] };
+    let provenance = Provenance { own: &OwnAuthorities::default(), is_through_banned_agent: &|_| false };
+    let at = Circumstances { now_unix: NOW, address: None, own_authorities: &[], provenance };
     match attestation.begin(evidence, csr, &at).await {
         Ok(Progress::Attested(node)) => *node,
         other => panic!("{other:?}"),

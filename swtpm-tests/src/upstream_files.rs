@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 
 use ironroot_server::ca::DiskAuthority;
 use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    SignatureAlgorithm,
+    BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType, SignatureAlgorithm,
 };
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tempfile::TempDir;
 
 /// The files, gone when this is dropped.
@@ -40,6 +42,24 @@ impl UpstreamFiles {
 
     fn ca(&self, key: &KeyPair, root: &Issuer<'_, KeyPair>) -> Certificate {
         params("A CA below it", BasicConstraints::Unconstrained).signed_by(key, root).expect("signed")
+    }
+
+    /// An SVID for clients that another CA below this one has signed, with what is above it, and its key.
+    pub fn svid_beside(&self, spiffe_id: &str) -> (Vec<Vec<u8>>, PrivateKeyDer<'static>) {
+        let read = |name| std::fs::read_to_string(self.at(name)).expect("written");
+        let upstream = params("A CA below it", BasicConstraints::Unconstrained);
+        let upstream = Issuer::new(upstream, KeyPair::from_pem(&read("ca.key")).expect("a key"));
+        let above = CertificateDer::from_pem_slice(read("ca.pem").as_bytes()).expect("a certificate");
+        let (ca_key, key) = (KeyPair::generate().expect("a key"), KeyPair::generate().expect("a key"));
+        let beside = params("A CA beside the server's", BasicConstraints::Constrained(0));
+        let ca = beside.clone().signed_by(&ca_key, &upstream).expect("signed");
+        let mut leaf = CertificateParams::default();
+        leaf.subject_alt_names = vec![SanType::URI(spiffe_id.try_into().expect("a URI"))];
+        leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let leaf = leaf.signed_by(&key, &Issuer::new(beside, ca_key)).expect("signed");
+        let chain = [leaf.der(), ca.der(), &above].map(|der| der.to_vec()).to_vec();
+        (chain, PrivatePkcs8KeyDer::from(key.serialize_der()).into())
     }
 
     /// What a server is told of them.

@@ -1,5 +1,7 @@
 //! Devices without a TPM that have a certificate from elsewhere.
 
+use std::path::Path;
+
 use futures_util::future::join_all;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use ironroot_api::pb::types::permission_denied_details::Reason;
@@ -7,6 +9,7 @@ use ironroot_api::permission::denial_reason;
 use ironroot_lab::deployment::{AgentOptions, DEADLINE, Device, Server, ServerOptions, TRUST_DOMAIN, expect_within};
 use ironroot_lab::device_pki::{self, DeviceIdentity, DevicePki};
 use ironroot_lab::server_client::ServerClient;
+use ironroot_lab::upstream_files::UpstreamFiles;
 use rcgen::SanType;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -92,7 +95,13 @@ async fn a_certificate_is_held_against_the_address_of_its_device() {
     }
 }
 
-/// SPIRE's mode `spiffe`: what has an SVID of this trust domain, by whatever way, becomes an agent.
+fn read_pair(directory: &Path, files: [&str; 2]) -> (Vec<Vec<u8>>, PrivateKeyDer<'static>) {
+    let [chain, key] = files.map(|name| std::fs::read(directory.join(name)).expect("written"));
+    let chain = CertificateDer::pem_slice_iter(&chain).map(|der| der.expect("PEM").to_vec()).collect();
+    (chain, PrivateKeyDer::from_pem_slice(&key).expect("PEM"))
+}
+
+/// SPIRE's mode `spiffe`: what has an SVID that a server of this data store has signed becomes an agent.
 #[tokio::test]
 async fn an_svid_below_the_prefix_is_exchanged_for_an_agents() {
     let plugins = "NodeAttestor \"x509pop\" { plugin_data { mode = \"spiffe\" } }".to_owned();
@@ -102,9 +111,7 @@ async fn an_svid_below_the_prefix_is_exchanged_for_an_agents() {
         let directory = tempfile::tempdir().expect("directory");
         let (id, to) = (format!("spiffe://{TRUST_DOMAIN}{path}"), directory.path().to_str().expect("text"));
         server.cli(&["x509", "mint", "-spiffeID", &id, "-write", to]);
-        let read = |name| std::fs::read(directory.path().join(name)).expect("written");
-        let chain = CertificateDer::pem_slice_iter(&read("svid.pem")).map(|der| der.expect("PEM").to_vec()).collect();
-        let key = PrivateKeyDer::from_pem_slice(&read("key.pem")).expect("PEM");
+        let (chain, key) = read_pair(directory.path(), ["svid.pem", "key.pem"]);
         device_pki::attest(&client, chain, &key).await
     };
     let attested = exchange("/spire-exchange/host/one").await.expect("attests");
@@ -116,6 +123,39 @@ async fn an_svid_below_the_prefix_is_exchanged_for_an_agents() {
     let stranger = DevicePki::new().issue("stranger", &rcgen::PKCS_ECDSA_P256_SHA256);
     let refused = stranger.attest(&client).await.map(drop).expect_err("no SVID of ours");
     assert!(refused.message().contains("not acceptable"), "{refused}");
+}
+
+/// SVIDs that lead to the same bundle: one of a CA beside the server's, below the same root, and one that an agent fetched before its ban.
+//= FLT-S26
+#[tokio::test]
+async fn an_svid_that_another_ca_has_signed_or_a_banned_agent_has_fetched_is_not_exchanged() {
+    let upstream = UpstreamFiles::new(&rcgen::PKCS_ECDSA_P256_SHA256);
+    let plugins = format!(
+        "{}\nNodeAttestor \"join_token\" {{}}\nNodeAttestor \"x509pop\" {{ plugin_data {{ mode = \"spiffe\" }} }}",
+        upstream.plugin()
+    );
+    let server = Server::start(&ServerOptions { plugins, ..ServerOptions::default() });
+    let client = ServerClient::new(&server).await;
+    let id = format!("spiffe://{TRUST_DOMAIN}/spire-exchange/victim");
+    let (chain, key) = upstream.svid_beside(&id);
+    let refused = device_pki::attest(&client, chain, &key).await.map(drop).expect_err("signed elsewhere");
+    assert!(refused.message().contains("signed by another CA of the trust domain"), "{refused}");
+
+    let token = server.cli(&["token", "generate"]);
+    let token = token.split_whitespace().nth(1).expect("a token").to_owned();
+    let agent = format!("spiffe://{TRUST_DOMAIN}/spire/agent/join_token/{token}");
+    server.create_entry(&agent, "/spire-exchange/one", &[&format!("unix:uid:{ALICE}")], &[]);
+    let mut device = Device::without_tpm();
+    let options = AgentOptions { join_token: Some(token), key_manager: "memory", ..AgentOptions::default() };
+    device.provision(&server, &options);
+    device.start();
+    let (chain, key) = read_pair(&device.expect_identity(ALICE).directory, ["svid.0.pem", "svid.0.key"]);
+    let exchange = || device_pki::attest(&client, chain.clone(), &key);
+    exchange().await.expect("attests");
+    server.cli(&["agent", "evict", "-spiffeID", &format!("spiffe://{TRUST_DOMAIN}/spire/agent/x509pop/one")]);
+    server.cli(&["agent", "ban", "-spiffeID", &agent]);
+    let refused = exchange().await.map(drop).expect_err("banned");
+    assert!(refused.message().contains("fetched through an agent that is banned"), "{refused}");
 }
 
 #[tokio::test]

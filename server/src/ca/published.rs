@@ -131,7 +131,7 @@ impl PublishedKey {
             return Ok(());
         }
         self.check_room(&known)?;
-        if tx.is_published_through_banned_agent(self.key_id())? {
+        if tx.is_through_banned_agent(self.key_id())? {
             return Err(PublishError::Banned);
         }
         Ok(tx.put_tier_authority(&new)?)

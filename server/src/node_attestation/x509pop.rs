@@ -7,12 +7,17 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use ironroot_api::csr::Csr;
+use ironroot_api::tls::TrustAnchors;
 use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_attest::node::x509pop::{self, ATTESTATION_TYPE, Authorities, DeviceCertificate, Pending, SizeLimits};
+
+use rustls_pki_types::CertificateDer;
+use webpki::KeyUsage;
 
 use super::agent_path::AgentPathTemplate;
 use super::fresh::fresh;
 use super::{AttestationError, AttestedNode, Circumstances, NodeAttestation, Progress, Proof};
+use crate::rights::NoRight;
 pub use agent_fields::X509POP_FIELDS;
 pub use refusal::X509PopServerRefusal;
 
@@ -66,6 +71,8 @@ impl<'a> Evidence<'a> {
 pub struct Challenge {
     pending: Pending,
     policy: Arc<X509PopPolicy>,
+    /// The serial number of the SVID that is exchanged, if one is.
+    exchanged: Option<String>,
     csr: Csr,
 }
 
@@ -78,18 +85,19 @@ impl NodeAttestation {
     ) -> Result<Progress, X509PopServerRefusal> {
         let authorities = policy.issuers.authorities(at.own_authorities)?;
         let verified = evidence.verify(&authorities, &policy.limits, at.now_unix)?;
+        let exchanged = policy.issuers.exchanged_serial(evidence.certificates(), &self.trust_domain, at)?;
         if policy.verify_client_ip {
             let address = at.address.ok_or(X509PopServerRefusal::NoAddress)?;
             verified.is_for(address).then_some(()).ok_or(X509PopServerRefusal::Address(address))?;
         }
         let (pending, challenge) = verified.challenge(fresh(), at.now_unix);
-        let waiting = Challenge { pending, policy: policy.clone(), csr };
+        let waiting = Challenge { pending, policy: policy.clone(), exchanged, csr };
         Ok(Progress::Challenge(super::Challenge::X509Pop(Box::new(waiting)), challenge.to_json()))
     }
 
     pub(super) fn judge_certificate(
         &self,
-        Challenge { pending, policy, csr }: Challenge,
+        Challenge { pending, policy, exchanged: serial, csr }: Challenge,
         response: &[u8],
         now_unix: i64,
     ) -> Result<AttestedNode, AttestationError> {
@@ -104,7 +112,10 @@ impl NodeAttestation {
             selectors: attested.selectors(self.trust_domain.as_str()),
             can_reattest: true,
             csr,
-            proof: Proof::Certificate { sha256: attested.certificate_sha256() },
+            proof: match (attested.certificate_sha256(), serial) {
+                (sha256, Some(serial)) => Proof::Svid { sha256, serial },
+                (sha256, None) => Proof::Certificate { sha256 },
+            },
         })
     }
 }
@@ -115,6 +126,31 @@ impl Issuers {
         match self {
             Self::Named(authorities) => Ok(Cow::Borrowed(authorities)),
             Self::TrustDomain { .. } => Ok(Cow::Owned(Authorities::from_der(own)?)),
+        }
+    }
+
+    /// The serial number of the SVID that is exchanged, if a CA of this data store's servers has signed it for clients, and no agent that is
+    /// banned has fetched it: all CAs of the trust domain lead to the same bundle. Nothing where certificates are none.
+    //= FLT-S26 server faults: "what was fetched through it gives no rights at the server any more"
+    fn exchanged_serial(
+        &self,
+        certificates: &[Vec<u8>],
+        trust_domain: &TrustDomain,
+        at: &Circumstances<'_>,
+    ) -> Result<Option<String>, X509PopServerRefusal> {
+        let (Self::TrustDomain { .. }, Some((leaf, above))) = (self, certificates.split_first()) else {
+            return Ok(None);
+        };
+        let der = |bytes: &Vec<u8>| CertificateDer::from(bytes.clone());
+        let authorities: Vec<_> = at.own_authorities.iter().map(der).collect();
+        let refused = X509PopServerRefusal::NoSvid;
+        let anchors = TrustAnchors::new(trust_domain.clone(), &authorities).map_err(|why| refused(why.into()))?;
+        let above: Vec<_> = above.iter().map(der).collect();
+        let svid = anchors.verify(&der(leaf), &above, KeyUsage::client_auth(), at.now_unix).map_err(refused)?;
+        match at.provenance.judge(&svid) {
+            Ok(own) => Ok(Some(own.svid().serial().to_owned())),
+            Err(NoRight::ThroughBannedAgent) => Err(X509PopServerRefusal::ThroughBannedAgent),
+            Err(_) => Err(X509PopServerRefusal::SignedElsewhere),
         }
     }
 

@@ -308,6 +308,12 @@ fn settle(
         Proof::Host { first_use: true } if known.is_some() => Err(RegistryError::AlreadyAttested),
         Proof::Host { .. } => Ok(()),
         Proof::Certificate { .. } => one_certificate::refuse_under_another_id(tx, agent),
+        Proof::Svid { serial, .. } => {
+            if tx.is_through_banned_agent(serial)? {
+                return Err(RegistryError::AgentBanned);
+            }
+            one_certificate::refuse_under_another_id(tx, agent)
+        }
         Proof::All(proofs) => proofs.iter().try_for_each(|proof| settle(tx, proof, agent, known, now_unix)),
     }
 }

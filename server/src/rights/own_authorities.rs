@@ -1,6 +1,7 @@
 //! Whose signature makes somebody here, and through whom it was fetched.
 
 use std::collections::HashSet;
+use std::fmt;
 
 use arc_swap::ArcSwap;
 use ironroot_api::tls::{AuthorityMark, VerifiedSvid};
@@ -16,6 +17,11 @@ use super::NoRight;
 pub struct OwnAuthorities(ArcSwap<HashSet<AuthorityMark>>);
 
 impl OwnAuthorities {
+    /// Whether that is one of them.
+    pub fn has(&self, authority: &AuthorityMark) -> bool {
+        self.0.load().contains(authority)
+    }
+
     /// From now on it is these.
     pub fn replace(&self, authorities: impl IntoIterator<Item = AuthorityMark>) {
         self.0.store(authorities.into_iter().collect::<HashSet<_>>().into());
@@ -23,7 +29,7 @@ impl OwnAuthorities {
 
     /// `svid`, if one of them has signed it.
     pub fn judge<'s>(&self, svid: &'s VerifiedSvid) -> Option<OwnSvid<'s>> {
-        self.0.load().contains(&svid.signer()).then_some(OwnSvid(svid))
+        self.has(&svid.signer()).then_some(OwnSvid(svid))
     }
 }
 
@@ -33,12 +39,18 @@ pub struct Provenance<'a> {
     /// Who must have signed it.
     pub own: &'a OwnAuthorities,
     /// Whether an SVID, by its decimal serial number, was fetched through an agent that is banned now.
-    pub is_through_banned_agent: &'a dyn Fn(&str) -> bool,
+    pub is_through_banned_agent: &'a (dyn Fn(&str) -> bool + Send + Sync),
+}
+
+impl fmt::Debug for Provenance<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Provenance").field("own", &self.own).finish_non_exhaustive()
+    }
 }
 
 impl Provenance<'_> {
     /// `svid`, if it gives rights.
-    pub(super) fn judge<'s>(&self, svid: &'s VerifiedSvid) -> Result<OwnSvid<'s>, NoRight> {
+    pub(crate) fn judge<'s>(&self, svid: &'s VerifiedSvid) -> Result<OwnSvid<'s>, NoRight> {
         let own = self.own.judge(svid).ok_or(NoRight::SignedElsewhere)?;
         //= FLT-S26 server faults: "what was fetched through it gives no rights at the server any more"
         match (self.is_through_banned_agent)(own.svid().serial()) {

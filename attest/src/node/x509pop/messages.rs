@@ -84,6 +84,11 @@ struct EcdsaJson {
 }
 
 impl Evidence {
+    /// As they were sent, DER: the device's first. Nothing of them is verified.
+    pub fn certificates(&self) -> &[Vec<u8>] {
+        &self.certificates
+    }
+
     /// The certificate that is shown, as [`AttestedCertificate`](super::AttestedCertificate) calls it; nothing is believed yet.
     pub fn certificate_sha256(&self) -> Option<[u8; 32]> {
         signed_sha256::of_certificate(self.certificates.first()?)

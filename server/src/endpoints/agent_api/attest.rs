@@ -24,7 +24,7 @@ use crate::node_attestation::{
     AttestationError, AttestedNode, Challenge, Circumstances, Evidence, Fault, Progress, Tpm2Refusal,
 };
 use crate::registry::RegistryError;
-use crate::rights::Visitor;
+use crate::rights::{Provenance, Visitor};
 
 /// Longest a whole conversation may take: as long as an agent works on it.
 const DEADLINE: Duration = Duration::from_secs(CHALLENGE_SECONDS.unsigned_abs());
@@ -101,7 +101,9 @@ impl Conversation {
         let csr = Csr::parse(&csr).map_err(|e| Status::invalid_argument(format!("failed to parse CSR: {e}")))?;
         let own_authorities = self.server.ca.bundle().borrow().untainted_authorities();
         let (now_unix, address) = (self.server.now_unix(), self.visitor.caller().address());
-        let at = Circumstances { now_unix, address, own_authorities: &own_authorities };
+        let is_through_banned_agent = |serial: &str| self.server.registry.is_through_banned_agent(serial);
+        let provenance = Provenance { own: &self.server.own, is_through_banned_agent: &is_through_banned_agent };
+        let at = Circumstances { now_unix, address, own_authorities: &own_authorities, provenance };
         let begun = attestation.begin(evidence, csr, &at).await;
         self.go_on(begun.map_err(attestation_status)?).await
     }

@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 
 use ironroot_api::SpiffeId;
+use ironroot_api::tls::SvidRefusal;
 use ironroot_attest::node::x509pop::{AuthoritiesError, X509PopRefusal};
+use ironroot_shell::describe;
 use thiserror::Error;
 
 use super::super::Fault;
@@ -30,6 +32,21 @@ pub enum X509PopServerRefusal {
     )]
     #[expect(missing_docs, reason = "the message names the fields")]
     Prefix { id: SpiffeId, prefix: String },
+    /// In mode `spiffe`: it is none that workloads show.
+    #[error("the device's certificate is no X509-SVID of this trust domain for clients: {}", describe(.0))]
+    NoSvid(#[source] SvidRefusal),
+    /// In mode `spiffe`: whoever has a CA below the same root could name any agent.
+    #[error(
+        "the device's SVID was signed by another CA of the trust domain, not by this server: exchange one that an agent of this \
+         server fetched, or that its x509 mint made"
+    )]
+    SignedElsewhere,
+    /// In mode `spiffe`: a ban is not undone with what the agent has left.
+    #[error(
+        "the device's SVID was fetched through an agent that is banned: exchange one of another agent, or, if the ban was a mistake, lift \
+         it with agent evict"
+    )]
+    ThroughBannedAgent,
     /// The certificate is for another machine.
     #[error("the device comes from {0}, which its certificate does not name")]
     Address(IpAddr),

@@ -80,11 +80,12 @@ impl Transaction<'_> {
             .try_for_each(|authority| self.remove_tier_authority(authority))
     }
 
-    /// Whether the SVID of that serial number, which names a key, was fetched through an agent that is banned.
-    pub fn is_published_through_banned_agent(&self, key_id: &str) -> Result<bool, StoreError> {
+    /// Whether the SVID of that serial number was fetched through an agent that is banned. A key of a server below is named by that of the SVID
+    /// that publishes it.
+    pub fn is_through_banned_agent(&self, serial: &str) -> Result<bool, StoreError> {
         let banned: Vec<String> = self.sql.all("SELECT spiffe_id FROM agents WHERE banned", &[], |row| row.get(0))?;
         let ids = banned.iter().filter_map(|id| SpiffeId::parse(id).ok());
-        Ok(ids.into_iter().any(|agent| is_through(key_id, &agent)))
+        Ok(ids.into_iter().any(|agent| is_through(serial, &agent)))
     }
 
     fn note_tiers(&self) -> Result<(), StoreError> {
