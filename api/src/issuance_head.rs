@@ -17,6 +17,7 @@ use x509_cert::der::Encode;
 use crate::certificate::Certificate;
 use crate::jwt::{Algorithm, PublicKey};
 use crate::pb::issuance_head as pb;
+use crate::tls::AuthorityMark;
 
 /// The metadata that both sides send it in.
 pub const HEAD_METADATA: &str = "ironroot-head-bin";
@@ -54,6 +55,9 @@ pub enum HeadRefusal {
     /// Its signer's chain does not lead to an authority of the bundle.
     #[error("its signer is not known from the bundle")]
     UnknownSigner,
+    /// A CA has signed it that is none of the server's.
+    #[error("another CA than the server's has signed it")]
+    AnotherSigner,
     /// Signed by another key, or changed.
     #[error("its signature is wrong")]
     Signature,
@@ -76,8 +80,18 @@ pub fn read(encoded: &[u8]) -> Result<IssuanceHead, HeadRefusal> {
     serde_json::from_slice(&decode(encoded)?.statement).map_err(|_| HeadRefusal::Malformed)
 }
 
-/// What a signed head says, once its signature leads to one of `authorities`.
+/// What a signed head says, once its signature leads to one of `authorities`. Whose CA has signed it is not asked: whoever has one below the
+/// same authority can say what he likes of another's log, to an agent that believes him.
 pub fn verify(encoded: &[u8], authorities: &[CertificateDer<'_>]) -> Result<IssuanceHead, HeadRefusal> {
+    verify_of(encoded, authorities, |_| true)
+}
+
+/// The same of a head that one of a server's own CAs must have signed. `is_own`: whether that is one of them.
+pub fn verify_of(
+    encoded: &[u8],
+    authorities: &[CertificateDer<'_>],
+    is_own: impl Fn(&AuthorityMark) -> bool,
+) -> Result<IssuanceHead, HeadRefusal> {
     let message = decode(encoded)?;
     if message.chain.len() > MAX_CHAIN {
         return Err(HeadRefusal::Malformed);
@@ -87,6 +101,9 @@ pub fn verify(encoded: &[u8], authorities: &[CertificateDer<'_>]) -> Result<Issu
     let signer = chain.first().ok_or(HeadRefusal::UnknownSigner)?;
     if !leads_to(&chain, authorities) {
         return Err(HeadRefusal::UnknownSigner);
+    }
+    if !AuthorityMark::of_certificate(signer).is_ok_and(|mark| is_own(&mark)) {
+        return Err(HeadRefusal::AnotherSigner);
     }
     let signed = signed_bytes(&message.statement);
     match has_signed(signer, &signed, &message.signature) {

@@ -44,22 +44,28 @@ impl UpstreamFiles {
         params("A CA below it", BasicConstraints::Unconstrained).signed_by(key, root).expect("signed")
     }
 
-    /// An SVID for clients that another CA below this one has signed, with what is above it, and its key.
-    pub fn svid_beside(&self, spiffe_id: &str) -> (Vec<Vec<u8>>, PrivateKeyDer<'static>) {
+    /// Another CA below this one, beside the server's: its certificate, and what is above it.
+    pub fn ca_beside(&self) -> (Vec<Vec<u8>>, Issuer<'static, KeyPair>) {
         let read = |name| std::fs::read_to_string(self.at(name)).expect("written");
         let upstream = params("A CA below it", BasicConstraints::Unconstrained);
         let upstream = Issuer::new(upstream, KeyPair::from_pem(&read("ca.key")).expect("a key"));
         let above = CertificateDer::from_pem_slice(read("ca.pem").as_bytes()).expect("a certificate");
-        let (ca_key, key) = (KeyPair::generate().expect("a key"), KeyPair::generate().expect("a key"));
-        let beside = params("A CA beside the server's", BasicConstraints::Constrained(0));
-        let ca = beside.clone().signed_by(&ca_key, &upstream).expect("signed");
+        let (params, key) =
+            (params("A CA beside the server's", BasicConstraints::Constrained(0)), KeyPair::generate().expect("a key"));
+        let ca = params.clone().signed_by(&key, &upstream).expect("signed");
+        (vec![ca.der().to_vec(), above.to_vec()], Issuer::new(params, key))
+    }
+
+    /// An SVID that such a CA has signed, with what is above it, and its key.
+    pub fn svid_beside(&self, spiffe_id: &str) -> (Vec<Vec<u8>>, PrivateKeyDer<'static>) {
+        let (above, ca) = self.ca_beside();
+        let key = KeyPair::generate().expect("a key");
         let mut leaf = CertificateParams::default();
         leaf.subject_alt_names = vec![SanType::URI(spiffe_id.try_into().expect("a URI"))];
         leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        let leaf = leaf.signed_by(&key, &Issuer::new(beside, ca_key)).expect("signed");
-        let chain = [leaf.der(), ca.der(), &above].map(|der| der.to_vec()).to_vec();
-        (chain, PrivatePkcs8KeyDer::from(key.serialize_der()).into())
+        let leaf = leaf.signed_by(&key, &ca).expect("signed").der().to_vec();
+        ([vec![leaf], above].concat(), PrivatePkcs8KeyDer::from(key.serialize_der()).into())
     }
 
     /// What a server is told of them.

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use ironroot_api::issuance_head::{self, HEAD_METADATA, HeadRefusal, IssuanceHead};
 use ironroot_api::pb::entry::GetAuthorizedEntriesRequest;
 use ironroot_lab::deployment::{
@@ -13,6 +15,7 @@ use ironroot_lab::deployment::{
 use ironroot_lab::manufacturer::Manufacturer;
 use ironroot_lab::server_client::{Agent, ServerClient};
 use ironroot_lab::small_disk::SmallDisk;
+use ironroot_lab::upstream_files::UpstreamFiles;
 use ironroot_server::issuance_log::{
     Event, Head, IssuanceLog, LogError, MAX_OBJECT_BYTES, MAX_SEGMENT_BYTES, MAX_SEGMENTS, MAX_WAITING, last_revision,
     read, read_last,
@@ -344,6 +347,28 @@ async fn a_server_that_was_put_back_whole_is_told_by_an_agents_head_and_waits_fo
     assert!(epoch(&shown) > epoch(&kept));
     shown_to(&again, &kept).await.expect("another one");
     assert!(healthy(), "{}", server.log());
+}
+
+/// Of a gateway, say, or of a server beside: it leads to the same bundle, and is none of this server's.
+//= FLT-S5
+#[tokio::test]
+async fn a_head_that_another_ca_below_the_root_has_signed_ends_no_server() {
+    let upstream = UpstreamFiles::new(&rcgen::PKCS_ECDSA_P256_SHA256);
+    let server = Server::start(&ServerOptions { plugins: upstream.plugin(), ..ServerOptions::default() });
+    let client = ServerClient::new(&server).await;
+    let agent = client.agent().await;
+    let shown = tokio::time::timeout(DEADLINE, head_after(&server, &agent, 1)).await.expect("in time");
+    let (chain, ca) = upstream.ca_beside();
+    let statement = IssuanceHead { sequence: 1_000_000, ..issuance_head::read(&shown).expect("a head") };
+    let statement = serde_json::to_vec(&statement).expect("JSON");
+    let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &ca.key().serialize_der()).expect("a key");
+    let signature = key.sign(&SystemRandom::new(), &issuance_head::signed_bytes(&statement)).expect("signed");
+    let forged = issuance_head::encode(statement, signature.as_ref().to_vec(), chain).expect("short enough");
+    assert_eq!(proven(&server, &forged).sequence, 1_000_000, "it leads to the bundle");
+    shown_to(&agent, &forged).await.expect("the true one");
+    let refused = || server.log().contains("another CA than the server's has signed it");
+    expect_within(DEADLINE, "it is refused", || server.log(), refused);
+    assert!(server.cli_output(&["healthcheck"]).status.success(), "{}", server.log());
 }
 
 #[test]

@@ -220,7 +220,8 @@ impl ServerState {
         newest.map_or(KnownHead::Nothing, |newest| KnownHead::At(newest.place))
     }
 
-    /// What contradicts is cheap to see, and proven only then.
+    /// What contradicts is cheap to see, and proven only then. Below the same root others have CAs too, gateways among them: what they say of
+    /// this log ends no server.
     fn look_at_head(&self, agent: &AuthenticatedAgent, kept: &[u8]) {
         let Some((statement, head)) = issuance_head::read(kept).ok().and_then(with_head) else { return };
         if !self.heads.are_of(&statement, self.trust_domain.as_str()) || self.heads.log.contradicts(&head) != Some(true)
@@ -233,7 +234,7 @@ impl ServerState {
         let bundle = self.ca.bundle();
         let authorities: Vec<_> =
             bundle.borrow().authorities.iter().map(|der| CertificateDer::from(der.clone())).collect();
-        match issuance_head::verify(kept, &authorities) {
+        match issuance_head::verify_of(kept, &authorities, |signer| self.own.has(signer)) {
             Ok(_) => self.tell_of_other_history(agent, &head),
             Err(why) => {
                 let status = Status::invalid_argument(format!("the head that the agent keeps is not ours: {why}"));
