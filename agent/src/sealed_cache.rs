@@ -85,6 +85,8 @@ pub struct SealedCache {
 pub struct SealedFile {
     envelope: Envelope,
     told: ChipsWord,
+    /// The NV index that the chip's counter was found at.
+    counter_index: Option<u32>,
 }
 
 impl SealedCache {
@@ -125,7 +127,7 @@ impl SealedCache {
         if matches!(told.counter, Ok(Some(counter)) if is_current(envelope.generation, counter)) {
             lock(&self.seen).file(envelope.generation);
         }
-        Ok(Some(SealedFile { envelope, told }))
+        Ok(Some(SealedFile { envelope, told, counter_index: self.counter.index() }))
     }
 
     /// Both in one turn where the present state alone opens the identities: nothing is asked twice of a slow chip.
@@ -134,8 +136,8 @@ impl SealedCache {
         let section = envelope.section(SectionKind::Identities).ok().filter(|section| section.pcrs == self.pcrs);
         let told = match section.filter(|_| envelope.branches.is_none()) {
             Some(section) => {
-                let (blob, pcrs) = (section.blob.clone(), section.pcrs);
-                let look = move |chip: &mut Chip| Ok(place.read_and_unseal(chip, &blob, pcrs));
+                let (blob, pcrs, bound) = (section.blob.clone(), section.pcrs, envelope.counter_index);
+                let look = move |chip: &mut Chip| Ok(place.read_and_unseal(chip, bound, (&blob, pcrs)));
                 self.tpm.run("read cache counter and key", look).await
             }
             None => {
@@ -204,7 +206,9 @@ impl SealedCache {
             (SectionKind::Record, &record_key, record.as_slice()),
             (SectionKind::Identities, &identities_key, identities),
         ];
-        let encode = |generation| envelope::encode(generation, &ek_sha256, &sections).ok_or(CacheError::Encode);
+        let index = self.counter.index().ok_or(CacheError::Encode)?;
+        let encode =
+            |generation| envelope::encode((generation, index), &ek_sha256, &sections).ok_or(CacheError::Encode);
         for step in self.seen().await.store(counter, increment) {
             match step {
                 Step::Raise => drop(self.increment().await?),
@@ -305,6 +309,11 @@ impl SealedCache {
 impl SealedFile {
     fn check_generation(&self) -> Result<(), CacheRefusal> {
         let file = self.envelope.generation;
+        if let (Some(bound), Some(found)) = (self.envelope.counter_index, self.counter_index)
+            && bound != found
+        {
+            return Err(CacheRefusal::OtherCounter { file: bound, found });
+        }
         match &self.told.counter {
             Ok(Some(counter)) if is_current(file, *counter) => Ok(()),
             //= FLT-T5 chip faults: "it yields nothing"

@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use ironroot_agent::sealed_cache::{CacheRefusal, FILE_NAME, MAX_CACHE_BYTES, SealedCache};
 use ironroot_api::TrustDomain;
 use ironroot_attest::node::tpm2::PcrSelection;
-use ironroot_attest::tpm::{CounterAt, DEFAULT_COUNTER_INDEX, Tpm};
+use ironroot_attest::tpm::{Chip, CounterAt, DEFAULT_COUNTER_INDEX, Tpm};
 use ironroot_lab::cached::{Restored, content, path_of, restore, trust_domain};
 use ironroot_lab::interposer::Interposer;
 use ironroot_lab::small_disk::SmallDisk;
@@ -292,7 +293,7 @@ async fn refuses_truncated_and_oversized_files_and_other_bytes() {
     device.put(&[good.as_slice(), b"x"].concat());
     assert!(matches!(device.refusal().await, CacheRefusal::Format));
     let mut version = good.clone();
-    version[9] ^= 1;
+    version[9] = 0x7f;
     device.put(&version);
     assert!(matches!(device.refusal().await, CacheRefusal::Version));
     device.put(&good);
@@ -423,6 +424,33 @@ async fn a_start_without_the_server_asks_the_chip_nine_times_before_it_has_ident
     let asked = asked.lock().expect("nobody panics").clone();
     let until_unsealed = asked.iter().position(|code| *code == UNSEAL).expect("it was unsealed");
     assert_eq!(asked[..=until_unsealed], ASKED_FOR_IDENTITIES);
+}
+
+/// Who has the disk and a boot stick for a moment: the owner's name is no secret, and a second counter begins at one while the first exists.
+//= FLT-T5
+#[tokio::test]
+async fn a_counter_that_was_put_in_the_place_of_the_files_own_does_not_bring_an_older_file_back() {
+    let device = Device::new();
+    device.store("/removed", true).await;
+    let old = device.bytes();
+    let generation = u64::from_be_bytes(old[10..18].try_into().expect("eight bytes"));
+    device.store("/second", true).await;
+    device.store("/third", true).await;
+
+    let name = [b"ironroot-agent cache in ", device.directory.path().as_os_str().as_encoded_bytes()].concat();
+    let owner = digest(&SHA256, &name).as_ref().try_into().expect("32 bytes");
+    let tpm = Tpm::open(device.chip.address()).await.expect("the TPM answers");
+    let second = move |chip: &mut Chip| {
+        chip.counter_define(DEFAULT_COUNTER_INDEX + 1, &owner)?;
+        while chip.counter_increment(DEFAULT_COUNTER_INDEX + 1, None)? < generation {}
+        chip.counter_of(DEFAULT_COUNTER_INDEX + 1, &owner, None)
+    };
+    let made = tpm.run("make another", second).await.expect("made");
+    assert_eq!(made, CounterAt::Ours(Some(generation)), "as the older file says");
+    drop(tpm);
+    remove_counter(&device.chip);
+    device.put(&old);
+    assert!(matches!(device.refusal().await, CacheRefusal::OtherCounter { .. }));
 }
 
 //= FLT-T11

@@ -46,6 +46,11 @@ impl CounterPlace {
         Self { first, owner, index: OnceLock::new() }
     }
 
+    /// The index where the counter is, once it was looked for and is there.
+    pub(super) fn index(&self) -> Option<u32> {
+        self.index.get().copied()
+    }
+
     /// The counter, or `None` where there is none yet. `has_file`: see [`Self::look`].
     pub(super) fn read(
         &self,
@@ -61,9 +66,16 @@ impl CounterPlace {
     }
 
     /// The counter as [`Self::read`] gives it, and what was sealed to `pcrs` if the chip opens it; whoever wants to know why it does not
-    /// asks for that alone. Where the counter is where it is looked for first, the chip is asked for both in one task.
-    pub(super) fn read_and_unseal(&self, chip: &mut Chip, blob: &KeyBlob, pcrs: PcrSelection) -> ChipsWord {
-        let index = self.index.get().copied().unwrap_or(self.first);
+    /// asks for that alone. Where the counter is where the file says (`bound`), or where it is looked for first, the chip is asked for both in
+    /// one task.
+    pub(super) fn read_and_unseal(
+        &self,
+        chip: &mut Chip,
+        bound: Option<u32>,
+        (blob, pcrs): (&KeyBlob, PcrSelection),
+    ) -> ChipsWord {
+        let bound = bound.filter(|index| (self.first..self.first.saturating_add(INDICES)).contains(index));
+        let index = self.index().or(bound).unwrap_or(self.first);
         match chip.counter_and_unseal((index, &self.owner), (blob, pcrs)) {
             Ok((Some(counter), secret)) => {
                 self.is_at(index);

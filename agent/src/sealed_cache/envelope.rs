@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  "IRCACHE\0"  u16 version  u64 generation  [32] SHA-256 of the EK's public area  u8 sections
-//!  version 2, which also opens in states that the operator has signed:
+//!  version 3 and 4: u32 NV index of the counter that makes older files worthless (1 and 2 said nothing of it)
+//!  version 2 and 4, which also open in states that the operator has signed:
 //!               [32] policy of the state it was sealed in  u32 first epoch  [34] Name of the operator's key
 //!  per section: u8 kind  u32 PCR mask  u16+bytes sealed key (JSON)  [12] nonce  u32+bytes ciphertext
 //! ```
@@ -22,8 +23,10 @@ pub const MAX_CACHE_BYTES: usize = 16 * 1024 * 1024;
 /// Largest sealed key, bytes of JSON.
 const MAX_BLOB_BYTES: usize = 4096;
 const MAGIC: &[u8; 8] = b"IRCACHE\0";
-const VERSION: u16 = 1;
-const VERSION_WITH_BRANCHES: u16 = 2;
+/// Written by versions that did not bind a file to its counter's index; read until it is written again.
+const UNBOUND: [u16; 2] = [1, 2];
+const VERSION: u16 = 3;
+const VERSION_WITH_BRANCHES: u16 = 4;
 const TAG_BYTES: usize = 16;
 
 /// A 32-byte key and the sealed form from which this TPM gives it back.
@@ -55,6 +58,8 @@ pub struct Envelope {
     pub generation: u64,
     /// SHA-256 of the EK's TPMT_PUBLIC on the device that wrote the file.
     pub ek_sha256: [u8; 32],
+    /// The NV index of that counter; another one, whoever made it and in whose name, says nothing of this file.
+    pub counter_index: Option<u32>,
     /// What the key of the identities is sealed to, if states that the operator has signed open it too.
     pub branches: Option<Branches>,
     sections: Vec<Section>,
@@ -74,7 +79,11 @@ pub struct Section {
 }
 
 /// Encrypts sections into a file's bytes. `None` if the crypto library fails or the file would be too large to read back.
-pub fn encode(generation: u64, ek_sha256: &[u8; 32], sections: &[(SectionKind, &SealedKey, &[u8])]) -> Option<Vec<u8>> {
+pub fn encode(
+    (generation, counter_index): (u64, u32),
+    ek_sha256: &[u8; 32],
+    sections: &[(SectionKind, &SealedKey, &[u8])],
+) -> Option<Vec<u8>> {
     let mut file = Vec::new();
     file.extend_from_slice(MAGIC);
     let branches = sections.iter().find_map(|(_, key, _)| key.branches.as_ref());
@@ -83,23 +92,29 @@ pub fn encode(generation: u64, ek_sha256: &[u8; 32], sections: &[(SectionKind, &
     file.extend_from_slice(&generation.to_be_bytes());
     file.extend_from_slice(ek_sha256);
     file.push(u8::try_from(sections.len()).ok()?);
+    file.extend_from_slice(&counter_index.to_be_bytes());
     if let Some(branches) = branches {
         file.extend_from_slice(&branches.to_bytes()?);
     }
     let header = file.clone();
     for (kind, key, plaintext) in sections {
-        let section_header = section_header(*kind, key)?;
-        let associated = [header.as_slice(), &section_header].concat();
-        let mut sealed = Zeroizing::new(Vec::with_capacity(plaintext.len() + TAG_BYTES));
-        sealed.extend_from_slice(plaintext);
-        let cipher = RandomizedNonceKey::new(&AES_256_GCM, &key.key).ok()?;
-        let nonce = cipher.seal_in_place_append_tag(Aad::from(&associated), &mut *sealed).ok()?;
-        file.extend_from_slice(&section_header);
-        file.extend_from_slice(nonce.as_ref());
-        file.extend_from_slice(&u32::try_from(sealed.len()).ok()?.to_be_bytes());
-        file.extend_from_slice(&sealed);
+        file.extend(sealed_section(&header, *kind, key, plaintext)?);
     }
     (file.len() <= MAX_CACHE_BYTES).then_some(file)
+}
+
+/// One section below such a header.
+fn sealed_section(header: &[u8], kind: SectionKind, key: &SealedKey, plaintext: &[u8]) -> Option<Vec<u8>> {
+    let mut section = section_header(kind, key)?;
+    let associated = [header, &section].concat();
+    let mut sealed = Zeroizing::new(Vec::with_capacity(plaintext.len() + TAG_BYTES));
+    sealed.extend_from_slice(plaintext);
+    let cipher = RandomizedNonceKey::new(&AES_256_GCM, &key.key).ok()?;
+    let nonce = cipher.seal_in_place_append_tag(Aad::from(&associated), &mut *sealed).ok()?;
+    section.extend_from_slice(nonce.as_ref());
+    section.extend_from_slice(&u32::try_from(sealed.len()).ok()?.to_be_bytes());
+    section.extend_from_slice(&sealed);
+    Some(section)
 }
 
 fn section_header(kind: SectionKind, key: &SealedKey) -> Option<Vec<u8>> {
@@ -122,17 +137,20 @@ impl Envelope {
             return Err(CacheRefusal::Format);
         }
         let version = reader.u16()?;
-        if version != VERSION && version != VERSION_WITH_BRANCHES {
+        let is_bound = !UNBOUND.contains(&version);
+        if is_bound && version != VERSION && version != VERSION_WITH_BRANCHES {
             return Err(CacheRefusal::Version);
         }
         let generation = u64::from_be_bytes(reader.array()?);
         let ek_sha256 = reader.array()?;
         let count = reader.array::<1>()?[0];
-        let branches = if version == VERSION { None } else { Some(reader.branches()?) };
+        let counter_index = is_bound.then(|| reader.array().map(u32::from_be_bytes)).transpose()?;
+        let has_branches = version == VERSION_WITH_BRANCHES || version == UNBOUND[1];
+        let branches = has_branches.then(|| reader.branches()).transpose()?;
         let header = &file[..file.len() - reader.rest.len()];
         let sections = (0..count).map(|_| Section::read(header, &mut reader)).collect::<Result<_, _>>()?;
         if reader.rest.is_empty() {
-            Ok(Self { generation, ek_sha256, branches, sections })
+            Ok(Self { generation, ek_sha256, counter_index, branches, sections })
         } else {
             Err(CacheRefusal::Format)
         }
@@ -206,6 +224,8 @@ impl<'a> Reader<'a> {
 mod tests {
     use super::*;
 
+    const INDEX: u32 = 0x0180_0100;
+
     fn key(byte: u8) -> SealedKey {
         let blob = KeyBlob { public: vec![byte; 40], private: vec![byte; 60], parent: vec![byte; 34] };
         let pcrs = PcrSelection::from_mask(0x81).expect("legal");
@@ -220,7 +240,23 @@ mod tests {
         let identities = SealedKey { branches, ..key(2) };
         let sections =
             [(SectionKind::Record, &key(1), b"record".as_slice()), (SectionKind::Identities, &identities, b"ids")];
-        encode(7, &[9; 32], &sections).expect("encoded")
+        encode((7, INDEX), &[9; 32], &sections).expect("encoded")
+    }
+
+    /// As versions before wrote it: nothing between the number of sections and what comes after the index.
+    fn unbound(branches: Option<Branches>) -> Vec<u8> {
+        let sections = [(SectionKind::Record, &key(1), b"record".as_slice())];
+        let identities = SealedKey { branches: branches.clone(), ..key(2) };
+        let sections = [sections[0], (SectionKind::Identities, &identities, b"ids")];
+        let (version, header) = (if branches.is_some() { 2_u16 } else { 1 }, MAGIC.len() + 2 + 8 + 32 + 1);
+        let mut file = encode((7, INDEX), &[9; 32], &sections).expect("encoded")[..header].to_vec();
+        file[MAGIC.len()..][..2].copy_from_slice(&version.to_be_bytes());
+        file.extend(branches.iter().flat_map(|branches| branches.to_bytes().expect("70 bytes")));
+        let above = file.clone();
+        for (kind, key, plaintext) in sections {
+            file.extend(sealed_section(&above, kind, key, plaintext).expect("sealed"));
+        }
+        file
     }
 
     fn branches() -> Branches {
@@ -239,7 +275,7 @@ mod tests {
     #[test]
     fn reads_what_it_writes() {
         let envelope = Envelope::parse(&file()).expect("parsed");
-        assert_eq!((envelope.generation, envelope.ek_sha256), (7, [9; 32]));
+        assert_eq!((envelope.generation, envelope.ek_sha256, envelope.counter_index), (7, [9; 32], Some(INDEX)));
         assert_eq!(envelope.section(SectionKind::Record).expect("there").pcrs.mask(), 0x81);
         assert_eq!(envelope.section(SectionKind::Record).expect("there").blob.private, vec![1; 60]);
         let (record, identities) = open(&file()).expect("opened");
@@ -259,12 +295,27 @@ mod tests {
 
     #[test]
     fn what_signed_states_open_is_kept_in_a_version_of_its_own() {
-        assert_eq!(file()[8..10], [0, 1], "without the operator's key everything is as it was");
+        assert_eq!(file()[8..10], [0, 3]);
         assert_eq!(Envelope::parse(&file()).expect("parsed").branches, None);
         let file = file_with(Some(branches()));
-        assert_eq!(file[8..10], [0, 2]);
+        assert_eq!(file[8..10], [0, 4]);
         assert_eq!(Envelope::parse(&file).expect("parsed").branches, Some(branches()));
         open(&file).expect("opened");
+    }
+
+    #[test]
+    fn what_earlier_versions_wrote_is_read_and_is_bound_to_no_index() {
+        for branches in [None, Some(branches())] {
+            let file = unbound(branches.clone());
+            let envelope = Envelope::parse(&file).expect("parsed");
+            assert_eq!((envelope.counter_index, envelope.branches), (None, branches));
+            open(&file).expect("opened");
+        }
+        // Nobody makes one of the present version such a one.
+        let mut file = file();
+        file[9] = 1;
+        file.drain(51..55);
+        assert!(matches!(open(&file), Err(CacheRefusal::Altered)));
     }
 
     #[test]
@@ -292,8 +343,8 @@ mod tests {
     fn refuses_a_section_of_another_generation() {
         let sections =
             [(SectionKind::Record, &key(1), b"record".as_slice()), (SectionKind::Identities, &key(2), b"ids")];
-        let mut newer = encode(8, &[9; 32], &sections).expect("encoded");
-        let header = MAGIC.len() + 2 + 8 + 32 + 1;
+        let mut newer = encode((8, INDEX), &[9; 32], &sections).expect("encoded");
+        let header = MAGIC.len() + 2 + 8 + 32 + 1 + 4;
         newer.truncate(header);
         newer.extend_from_slice(&file()[header..]);
         assert!(matches!(open(&newer), Err(CacheRefusal::Altered)));
@@ -303,11 +354,11 @@ mod tests {
     fn refuses_other_files_versions_and_sizes() {
         assert!(matches!(Envelope::parse(b"something else entirely"), Err(CacheRefusal::Format)));
         let mut version = file();
-        version[9] = 3;
+        version[9] = 5;
         assert!(matches!(Envelope::parse(&version), Err(CacheRefusal::Version)));
         assert!(matches!(Envelope::parse(&vec![0; MAX_CACHE_BYTES + 1]), Err(CacheRefusal::TooLarge)));
         let large = vec![0; MAX_CACHE_BYTES];
-        assert!(encode(1, &[0; 32], &[(SectionKind::Record, &key(1), &large)]).is_none());
+        assert!(encode((1, INDEX), &[0; 32], &[(SectionKind::Record, &key(1), &large)]).is_none());
     }
 
     #[test]

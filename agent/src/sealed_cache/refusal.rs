@@ -57,6 +57,11 @@ pub enum CacheRefusal {
         /// The chip's counter, if there is one.
         counter: Option<u64>,
     },
+    /// The counter that the file was written under is gone, and another one stands in this cache's name.
+    #[error(
+        "the file counts by the TPM's index {file:#010x}, and this cache's counter is at {found:#010x}: another one was put in its place"
+    )]
+    OtherCounter { file: u32, found: u32 },
     /// Decrypted, but not what this version writes.
     #[error("the content does not parse")]
     Content,
@@ -78,7 +83,7 @@ impl CacheRefusal {
             Self::SignedPolicy { .. } => "signed_policy",
             Self::OtherPcrs => "other_pcrs",
             Self::Tpm(_) => "tpm",
-            Self::RolledBack { .. } | Self::CounterBehind { .. } => "rolled_back",
+            Self::RolledBack { .. } | Self::CounterBehind { .. } | Self::OtherCounter { .. } => "rolled_back",
         }
     }
 }

@@ -69,7 +69,7 @@ impl SealedCache {
 
     pub(super) async fn unseal_identities(
         &mut self,
-        SealedFile { envelope, told }: &SealedFile,
+        SealedFile { envelope, told, .. }: &SealedFile,
         section: &Section,
     ) -> Result<Opened, CacheRefusal> {
         let (blob, pcrs) = (section.blob.clone(), section.pcrs);
