@@ -181,10 +181,12 @@ async fn who_is_asked_for_must_be_named_in_one_way_and_legally() {
     assert_eq!(refusal(subscribe(&served, of(&[&format!("a:{long}")], 0)).await).0, Code::OutOfRange);
     let mut gone = Sleeper::start(61001);
     gone.0.kill().and_then(|()| gone.0.wait()).expect("ends");
-    for nobody in [gone.pid(), -1] {
-        let (code, text) = refusal(subscribe(&served, of(&[], nobody)).await);
-        assert_eq!(code, Code::Unavailable);
-        assert!(text.starts_with("workload attestation failed"), "{text}");
+    let (code, text) = refusal(subscribe(&served, of(&[], gone.pid())).await);
+    assert_eq!(code, Code::Unavailable);
+    assert!(text.starts_with("workload attestation failed"), "{text}");
+    for no_number in [-1, i32::MIN] {
+        let (code, text) = refusal(subscribe(&served, of(&[], no_number)).await);
+        assert!(code == Code::InvalidArgument && text.contains("by its number"), "{code:?} {text}");
     }
 }
 
@@ -246,7 +248,7 @@ fn privileged(authority: &Authority, path: &str, is_privileged: Option<bool>) ->
 
 #[tokio::test]
 async fn identities_of_administrators_and_servers_are_never_handed_on_nor_those_of_whom_nothing_is_known() {
-    let served = delegating();
+    let (served, log) = (delegating(), Log::start());
     let authority = &served.authority;
     served.publish(vec![
         authority.issue("/proxy", 0, 3600),
@@ -258,6 +260,8 @@ async fn identities_of_administrators_and_servers_are_never_handed_on_nor_those_
     let jwt = FetchJwtsviDsRequest { audience: vec!["us".into()], selectors: selectors(&["unix:uid:61001"]), pid: 0 };
     let refused = refusal(client(&served).await.fetch_jwtsvi_ds(jwt).await);
     assert_eq!(refused, (Code::PermissionDenied, "no identity issued".to_owned()));
+    let log = log.text();
+    assert!(log.contains("its SVID is signed, and not handed out by this method"), "{log}");
     assert_eq!(served.told(61001).await, "spiffe://td/admin,spiffe://td/older", "itself it gets them");
 }
 

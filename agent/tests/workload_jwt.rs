@@ -1,6 +1,8 @@
 //! JWT bundles, tokens that are validated, and tokens that cannot be had, on the socket. Tokens that can are in the lab's tests, which
 //! have a server.
 
+#[path = "support/log.rs"]
+mod log;
 #[path = "support/served.rs"]
 mod served;
 #[path = "../../api/tests/support/signer.rs"]
@@ -15,6 +17,7 @@ use ironroot_agent::trusted_time::system_unix;
 use ironroot_api::jwt::{MAX_AUDIENCES, MAX_TOKEN_BYTES};
 use ironroot_api::pb::types::JwtKey;
 use ironroot_api::pb::workload::{JwtBundlesRequest, JwtBundlesResponse, JwtsvidRequest, ValidateJwtsvidRequest};
+use log::Log;
 use prost_types::value::Kind;
 use serde_json::{Value, json};
 use served::{Served, asking, patiently, td, terms};
@@ -182,6 +185,21 @@ async fn a_token_is_only_for_an_audience_that_is_named_and_an_identity_that_the_
     let ten_thousand: Vec<&str> = ten_thousand.iter().map(String::as_str).collect();
     let status = fetch(&served, &ten_thousand, "").await;
     assert!(matches!(status.code(), Code::OutOfRange | Code::ResourceExhausted), "{status}");
+}
+
+#[tokio::test]
+async fn who_names_somebody_elses_id_is_said_to_have_done_so_and_not_to_wait_for_a_signature() {
+    let (served, log) = (Served::new(Limits::default()), Log::start());
+    let all = vec![served.authority.issue("/test", 0, 3600), served.authority.issue("/web", 61001, 3600)];
+    publish(&served, all, Vec::new(), &[]);
+    assert_eq!(fetch(&served, &["a"], "spiffe://td/web").await.code(), Code::PermissionDenied);
+    let log = log.text();
+    let line =
+        log.lines().find(|line| line.contains("asked for what is not its own")).unwrap_or_else(|| panic!("{log}"));
+    for part in ["FetchJWTSVID", "names=spiffe://td/web", "nearest=spiffe://td/web", "lacks=unix:uid:61001"] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+    assert!(!log.contains("not signed yet"), "{log}");
 }
 
 #[tokio::test]

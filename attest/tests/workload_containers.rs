@@ -12,7 +12,7 @@ use std::fs;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use actor::{Actor, Lab, peer_of, within_patience};
@@ -142,16 +142,28 @@ impl Bench {
     }
 
     fn attest(&self, containers: ContainerConfig, entry: &str) -> Result<Attested, WorkloadRefusal> {
-        let entries: Vec<_> = [[entry.parse().expect("legal")].into_iter().collect()].into();
-        let unix = Some(UnixAttestorConfig::default());
-        let attestor = UnixAttestor::new(AttestorConfig { unix, systemd: None, containers }).expect("our own /proc");
-        attestor.attest_user(&peer_of(&self.stream).expect("a peer"), &Demand::of(&entries))
+        attestor(containers).attest_user(&peer_of(&self.stream).expect("a peer"), &demand(entry))
     }
 
     /// What is told of the container, by docker at `daemon`.
     fn told_by(&self, daemon: &Daemon) -> Result<Vec<String>, ContainerUntold> {
         told(self.attest(docker(daemon), LABEL).expect("attests"))
     }
+}
+
+fn attestor(containers: ContainerConfig) -> UnixAttestor {
+    let unix = Some(UnixAttestorConfig::default());
+    UnixAttestor::new(AttestorConfig { unix, systemd: None, containers }).expect("our own /proc")
+}
+
+/// Of one entry that asks for this alone.
+fn demand(entry: &str) -> Demand {
+    let entries: Vec<_> = [[entry.parse().expect("legal")].into_iter().collect()].into();
+    Demand::of(&entries)
+}
+
+fn status(line: &str) -> Answer {
+    (format!("HTTP/1.1 {line}\r\nContent-Length: 0\r\n\r\n").into_bytes(), true)
 }
 
 fn inspected(id: &str, pid: i32) -> String {
@@ -251,6 +263,49 @@ fn a_container_whose_first_process_has_just_ended_is_gone_and_not_in_another_gro
     bench.first.0.wait().expect("reaped");
     let why = bench.told_by(&daemon).expect_err("it is gone");
     assert!(matches!(why, ContainerUntold::Gone(_)), "{why:?}");
+}
+
+//= FLT-A27
+#[test]
+fn what_docker_has_said_of_a_process_counts_on_while_it_cannot_be_asked_and_not_when_it_says_otherwise() {
+    let mut bench = Bench::in_container(dockers);
+    let answers = Arc::new(Mutex::new(ok(&bench.inspected())));
+    let said = answers.clone();
+    let says = |answer: Answer| *answers.lock().expect("whole") = answer;
+    let daemon = Daemon::on_socket(move |_| said.lock().expect("whole").clone());
+    let (attestor, demand) = (attestor(docker(&daemon)), demand(LABEL));
+    let peer = peer_of(&bench.stream).expect("a peer");
+    let attest = || attestor.attest_user(&peer, &demand).expect("attests");
+    assert_eq!((attest().is_kept, told(attest()).expect("told")), (false, ALL_OF_DOCKERS.map(str::to_owned).to_vec()));
+    let away = daemon.socket().with_extension("away");
+    let outages: [&dyn Fn(); 4] = [
+        &|| says(status("500 Internal Server Error")),
+        &|| says(status("503 Service Unavailable")),
+        &|| says((b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{".to_vec(), true)),
+        &|| fs::rename(daemon.socket(), &away).expect("renames"),
+    ];
+    for begins in outages {
+        begins();
+        let found = attest();
+        assert!(found.is_kept && !found.is_unasked() && found.withheld.is_empty(), "{found:?}");
+        assert_eq!(told(found).expect("told"), ALL_OF_DOCKERS);
+        let other = peer_of(&bench.stream).expect("a connection of which nothing was proven");
+        let found = attestor.attest_user(&other, &demand).expect("attests");
+        assert!(found.is_unasked() && !found.is_kept, "{found:?}");
+    }
+    // It was moved meanwhile: what was said is of another place.
+    let elsewhere = bench.groups.make(&dockers(&"e".repeat(64)));
+    join(&elsewhere, bench.workload.pid());
+    assert!(attest().is_unasked());
+    let back = bench.groups.make(&dockers(&bench.id.clone()));
+    join(&back, bench.workload.pid());
+    assert!(attest().is_kept);
+    fs::rename(&away, daemon.socket()).expect("renames");
+    says(status("404 Not Found"));
+    let found = attest();
+    assert!(!found.is_unasked() && !found.is_kept && !found.withheld.is_empty(), "it is no container: {found:?}");
+    says(status("500 Internal Server Error"));
+    assert!(attest().is_unasked(), "and what it was is forgotten");
 }
 
 //= FLT-A27
@@ -465,6 +520,32 @@ fn the_kubelet_proves_itself_and_hears_who_asks() {
     let missing = ClientProof::Token(directory.join("none"));
     let why = named(authority("ca", &cluster), missing, None).expect_err("no token");
     assert!(matches!(why, ContainerUntold::Kubelet(_)), "{why:?}");
+}
+
+//= FLT-A27
+#[test]
+fn what_a_kubelet_has_said_counts_on_while_it_refuses_to_answer_and_not_when_it_knows_no_such_pod() {
+    let bench = in_pod();
+    let answers = Arc::new(Mutex::new(ok(&pods(&bench.id))));
+    let said = answers.clone();
+    let says = |answer: Answer| *answers.lock().expect("whole") = answer;
+    let daemon = Daemon::on_port(None, move |_| said.lock().expect("whole").clone());
+    let mut config = kubelet(KubeletPort::ReadOnly(daemon.port));
+    // Nothing that it said is used twice.
+    config.kubelet.as_mut().expect("there").poll_retry_interval = Duration::ZERO;
+    let (attestor, demand) = (attestor(config), demand(POD_LABEL));
+    let peer = peer_of(&bench.stream).expect("a peer");
+    let attest = || attestor.attest_user(&peer, &demand).expect("attests");
+    let all = told(attest()).expect("told");
+    for refusal in ["500 Internal Server Error", "401 Unauthorized"] {
+        says(status(refusal));
+        let found = attest();
+        assert!(found.is_kept, "{refusal}: {found:?}");
+        assert_eq!(told(found).expect("told"), all);
+    }
+    says(ok("{\"items\":[]}"));
+    let found = attest();
+    assert!(!found.is_kept && !found.is_unasked() && !found.withheld.is_empty(), "{found:?}");
 }
 
 //= FLT-A27

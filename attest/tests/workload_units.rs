@@ -185,6 +185,26 @@ fn without_an_answer_in_time_the_control_group_says_the_unit() {
     }
 }
 
+//= FLT-A27
+#[test]
+fn the_file_that_systemd_has_said_counts_on_while_it_cannot_be_asked() {
+    let bench = Bench::in_its_group("kept");
+    let bus = Bus::start(Version::V253);
+    bus.systemd_knows(bench.workload.pid(), &bench.unit, FILE);
+    let config = AttestorConfig { systemd: Some(bus.address()), ..AttestorConfig::default() };
+    let attestor = UnixAttestor::new(config).expect("our own /proc");
+    let demand = Demand::of(&[[FILE_OF_ANY.parse().expect("legal")].into_iter().collect()]);
+    let peer = peer_of(&bench.stream).expect("a peer");
+    let attest = |peer| attestor.attest_user(peer, &demand).expect("attests");
+    let both = [format!("systemd:fragment_path:{FILE}"), bench.id()];
+    assert_eq!(texts(&attest(&peer)), both);
+    drop(bus);
+    let kept = attest(&peer);
+    assert!(texts(&kept) == both && kept.is_kept && !kept.is_unasked(), "{kept:?}");
+    let other = attest(&peer_of(&bench.stream).expect("a connection of which nothing was proven"));
+    assert!(texts(&other) == both[1..] && other.is_unasked(), "{other:?}");
+}
+
 /// Of the suite's systemd, whichever way it is asked.
 #[test]
 #[ignore = "needs to be root under a booted systemd: scripts/try-units"]

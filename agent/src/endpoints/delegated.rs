@@ -109,7 +109,7 @@ impl DelegatedIdentity for DelegatedApi {
         let entries = all.all_entries_for(subject.selectors()).into_iter().filter(|terms| may_be_handed_on(terms));
         let entries: Vec<Arc<EntryTerms>> = entries.cloned().collect();
         if entries.is_empty() {
-            return Err(self.serving.no_identity(&caller.peer, subject.selectors(), FETCH_JWT, &all));
+            return Err(self.serving.nothing_for(&caller.peer, subject.selectors(), FETCH_JWT, &all));
         }
         let tokens = self.serving.tokens(&caller, entries, &audiences, FETCH_JWT).await?;
         let svids = tokens.iter().map(|(terms, token)| svid(terms, token)).collect();

@@ -53,7 +53,7 @@ impl HardwareKey for HardwareKeyApi {
         let all = self.0.started()?;
         let theirs = all.hardware_entries_for(&attested.selectors);
         let Some(terms) = theirs.into_iter().find(|terms| terms.spiffe_id == named).cloned() else {
-            return Err(self.0.no_identity(&caller.peer, &attested.selectors, NEW, &all));
+            return Err(self.0.no_identity(&caller.peer, &attested, NEW, &all));
         };
         self.certify(&caller, &terms, der).await.map(Response::new)
     }

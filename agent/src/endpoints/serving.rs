@@ -51,6 +51,12 @@ const ATTESTATION_DEADLINE: Duration = Duration::from_secs(5);
 /// busy device within a second; who does not keeps what its user gives it.
 const SECOND_WRITE_PATIENCE: Duration = Duration::from_secs(2);
 
+/// Somebody who could not be asked about a caller is asked again after this, as long as its stream is open.
+const ASK_AGAIN: Duration = Duration::from_secs(30);
+/// The answer to a caller of which too little is known.
+const UNASKED: &str =
+    "whoever knows this workload's container or unit (docker, podman, the kubelet, systemd) cannot be asked now";
+
 /// What was found out of a process, and what was not.
 pub(super) type Found = ironroot_attest::workload::Attested;
 
@@ -81,13 +87,37 @@ pub(super) struct Attested {
     pub selectors: Arc<SelectorSet>,
     /// Which entries' questions about its executable and unit were heard.
     demand: Demand,
+    /// Whether it may have more than that: somebody who knows could not be asked.
+    unasked: bool,
+    /// When to ask again who could not be asked.
+    again: Option<Instant>,
 }
 
 impl Attested {
+    fn of(found: Found, demand: Demand) -> Self {
+        let unasked = found.is_unasked();
+        let again = (unasked || found.is_kept).then(|| Instant::now() + ASK_AGAIN);
+        Self { selectors: Arc::new(found.selectors), demand, unasked, again }
+    }
+
     /// Whether nothing more must be known to tell what of `identities` is the caller's.
     fn suffices_for(&self, identities: &Identities) -> bool {
         let demand = identities.demand();
-        *demand == self.demand || !asks_for_more(demand, &self.selectors)
+        let is_due = self.again.is_some_and(|at| at <= Instant::now());
+        !is_due && (*demand == self.demand || !asks_for_more(demand, &self.selectors))
+    }
+
+    /// How long that is so, if nothing is published.
+    fn lasts(&self) -> Duration {
+        self.again.map_or(NEVER, |at| at.saturating_duration_since(Instant::now()))
+    }
+
+    /// The refusal of a caller that may have what it asks for.
+    pub fn expect_asked(&self) -> Result<(), Status> {
+        match self.unasked {
+            true => Err(Status::unavailable(UNASKED)),
+            false => Ok(()),
+        }
     }
 }
 
@@ -199,8 +229,12 @@ impl Serving {
         let code = looked.as_ref().err().map_or(Code::Ok, Status::code);
         self.0.tally.attestations.ended(code, began.elapsed());
         let (found, demand) = looked?;
-        self.report(&caller.peer, &found);
-        Ok(Attested { selectors: Arc::new(found.selectors), demand })
+        Ok(self.noted(&caller.peer, found, demand))
+    }
+
+    fn noted(&self, process: &Peer, found: Found, demand: Demand) -> Attested {
+        self.report(process, &found);
+        Attested::of(found, demand)
     }
 
     /// The same with what was withheld, and the entries' questions that were heard.
@@ -219,10 +253,11 @@ impl Serving {
     }
 
     /// Finds out whose process has the number `pid` now, for a delegate, at the cost of the delegate's turns.
-    pub async fn attest_numbered(&self, delegate: &Known, pid: i32) -> Result<(Peer, SelectorSet), Status> {
+    pub async fn attest_numbered(&self, delegate: &Known, pid: i32) -> Result<(Peer, Attested), Status> {
+        let demand = self.published().demand().clone();
         let (process, found) = self.look_at_numbered(delegate, pid).await?;
-        self.report(&process, &found);
-        Ok((process, found.selectors))
+        let attested = self.noted(&process, found, demand);
+        Ok((process, attested))
     }
 
     /// The same, for whoever asks, with what was withheld.
@@ -241,7 +276,7 @@ impl Serving {
         // On this thread: handing it to another one and back costs more than the look itself.
         let is_still = || attestor.is_still(peer, known).map_err(|refusal| self.refused(peer, &refusal));
         match attestor.knows_again() && decides_nothing_else && is_still()? {
-            true => Ok(Attested { selectors: known.clone(), demand }),
+            true => Ok(Attested { selectors: known.clone(), demand, unasked: false, again: None }),
             false => self.attest(caller).await,
         }
     }

@@ -8,7 +8,8 @@
 //! A control group's name is no proof: users make groups of any name below what was delegated to them, and containers below their own. So
 //! the outermost container counts, docker's first process must be in the very group of the one that asks, pods are only where kubelets
 //! make them, and what a user's own podman says is told only if the operator wants it. `/proc/PID/mountinfo`, which the process arranges,
-//! is not read. If the process was moved while somebody was asked, nothing is told.
+//! is not read. If the process was moved while somebody was asked, nothing is told. If nobody could be asked, what was said of the same
+//! process in the same groups counts on for a while (`kept`).
 //!
 //! Whatever fails costs the container's selectors alone. Blocking.
 
@@ -25,8 +26,9 @@ pub use kubelet::{ClientProof, KubeletConfig, KubeletError, KubeletPort, ServerP
 pub use question::QuestionError;
 pub use untold::ContainerUntold;
 
-use procfs::ProcessCGroups;
-
+use super::kept::are_same;
+use super::outage::{Outage, Outages};
+use super::peer::Peer;
 use super::process::Process;
 use crate::Selector;
 use place::{Keeper, Place};
@@ -56,6 +58,8 @@ pub(super) struct ContainerDemand {
 pub(super) struct Told {
     pub selectors: Vec<Selector>,
     pub withheld: Option<(&'static str, ContainerUntold)>,
+    /// Whether the selectors are of an earlier answer, since nobody can be asked now.
+    pub is_kept: bool,
 }
 
 impl ContainerConfig {
@@ -64,39 +68,70 @@ impl ContainerConfig {
         self.docker.is_some() || self.kubelet.is_some()
     }
 
-    /// What `process` has for a container. True only if it is alive afterwards.
-    pub(super) fn told(&self, process: &Process, wanted: ContainerDemand) -> Told {
+    /// What `process`, which is `peer`'s, has for a container. True only if `peer` is alive afterwards.
+    pub(super) fn told(&self, peer: &Peer, process: &Process, wanted: ContainerDemand, outages: &Outages) -> Told {
         // A kernel without control groups has no containers.
         let Ok(groups) = process.control_groups() else { return Told::default() };
         let deadline = Instant::now() + ANSWER_DEADLINE;
-        let (name, asked) = match Place::of(&groups) {
+        let (name, outage, asked) = match Place::of(&groups) {
             Ok(None) => return Told::default(),
             Err(_) if !wanted.docker && !wanted.pods => return Told::default(),
-            Err(why) => ("docker, k8s", Err(why)),
+            Err(why) => ("docker, k8s", None, Err(why)),
             Ok(Some(place)) => match (&place.keeper, &self.docker, &self.kubelet) {
-                (Keeper::Kubernetes { .. }, _, Some(kubelet)) if wanted.pods => ("k8s", kubelet.ask(&place, deadline)),
+                (Keeper::Kubernetes { .. }, _, Some(kubelet)) if wanted.pods => {
+                    ("k8s", Some(&outages.kubelet), kubelet.ask(&place, deadline))
+                }
                 (Keeper::Kubernetes { .. }, ..) => return Told::default(),
-                (_, Some(docker), _) if wanted.docker => ("docker", docker.ask(&place, deadline)),
+                (keeper, Some(docker), _) if wanted.docker => {
+                    ("docker", outage_of(keeper, outages), docker.ask(&place, deadline))
+                }
                 _ => return Told::default(),
             },
         };
+        outage.into_iter().for_each(|outage| note(outage, &asked));
         //= FLT-A27 agent faults: "moved into another control group while its container is asked for"
-        let unmoved = asked.and_then(|selectors| match process.control_groups() {
-            Ok(now) if are_same(&now, &groups) => Ok(selectors),
-            _ => Err(ContainerUntold::Moved),
-        });
-        match unmoved {
-            Ok(selectors) => Told { selectors, withheld: None },
-            Err(why) => Told { selectors: Vec::new(), withheld: Some((name, why)) },
+        let is_unmoved = process.control_groups().is_ok_and(|now| are_same(&now, &groups));
+        let kept = &peer.said().container;
+        match asked {
+            Ok(_) if !is_unmoved => Told::untold(name, ContainerUntold::Moved),
+            Ok(selectors) => {
+                kept.prove(&groups, &selectors);
+                Told { selectors, ..Told::default() }
+            }
+            //= FLT-A27 agent faults: "what was said of the same process in the same groups counts on for a while"
+            Err(why) if why.is_unasked() => match kept.instead(&groups, Instant::now()).filter(|_| is_unmoved) {
+                Some(selectors) => Told { selectors, withheld: None, is_kept: true },
+                None => Told::untold(name, why),
+            },
+            Err(why) => {
+                kept.forget();
+                Told::untold(name, why)
+            }
         }
     }
 }
 
-fn are_same(one: &ProcessCGroups, other: &ProcessCGroups) -> bool {
-    let parts = |groups: &ProcessCGroups| -> Vec<_> {
-        groups.0.iter().map(|group| (group.hierarchy, group.controllers.clone(), group.pathname.clone())).collect()
-    };
-    parts(one) == parts(other)
+impl Told {
+    fn untold(name: &'static str, why: ContainerUntold) -> Self {
+        Self { withheld: Some((name, why)), ..Self::default() }
+    }
+}
+
+/// Of a user's own podman nothing is said.
+fn outage_of<'a>(keeper: &Keeper, outages: &'a Outages) -> Option<&'a Outage> {
+    match keeper {
+        Keeper::Docker => Some(&outages.docker),
+        Keeper::Podman => Some(&outages.podman),
+        Keeper::RootlessPodman(_) => None,
+        Keeper::Kubernetes { .. } => Some(&outages.kubelet),
+    }
+}
+
+fn note<T>(outage: &Outage, asked: &Result<T, ContainerUntold>) {
+    match asked {
+        Err(why) if why.is_unasked() => outage.failed(why),
+        _ => outage.answered(),
+    }
 }
 
 /// The selectors of `kind` with these values; those that cannot be selectors, such as labels with a line end, are left out.

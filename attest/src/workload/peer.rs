@@ -8,6 +8,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, sockopt};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use super::kept::Said;
 use super::noted::Noted;
 use super::process::Process;
 use super::refusal::WorkloadRefusal;
@@ -47,6 +48,8 @@ struct Facts {
     gid: u32,
     anchor: Anchor,
     executable: Option<Noted>,
+    /// What counts on while who said it cannot be asked.
+    said: Said,
 }
 
 /// What ties us to that very process.
@@ -83,7 +86,7 @@ impl Peer {
             Err(errno) => return Err(WorkloadRefusal::Credentials(errno)),
         };
         let executable = Process::open(pid).ok().and_then(|process| note(&process));
-        let peer = Self(Arc::new(Facts { pid, uid, gid, anchor, executable }));
+        let peer = Self(Arc::new(Facts { pid, uid, gid, anchor, executable, said: Said::default() }));
         if peer.still_alive() { Ok(peer) } else { Err(WorkloadRefusal::Exited { pid }) }
     }
 
@@ -92,7 +95,8 @@ impl Peer {
     pub fn numbered(pid: i32) -> Result<Self, WorkloadRefusal> {
         let anchor = Anchor::of_number(pid)?;
         let owner = Process::open(pid).map_err(|_| WorkloadRefusal::Exited { pid })?.owner()?;
-        let peer = Self(Arc::new(Facts { pid, uid: owner.euid, gid: owner.egid, anchor, executable: None }));
+        let (uid, gid, said) = (owner.euid, owner.egid, Said::default());
+        let peer = Self(Arc::new(Facts { pid, uid, gid, anchor, executable: None, said }));
         if peer.still_alive() { Ok(peer) } else { Err(WorkloadRefusal::Exited { pid }) }
     }
 
@@ -135,6 +139,11 @@ impl Peer {
     /// What the process ran at accept; `None` if we did not look or were not allowed to see.
     pub(super) fn executable(&self) -> Option<&Noted> {
         self.0.executable.as_ref()
+    }
+
+    /// What others have said of it on this connection.
+    pub(super) fn said(&self) -> &Said {
+        &self.0.said
     }
 
     /// Opens /proc/PID, certainly the directory of the process that connected.
@@ -183,7 +192,7 @@ mod tests {
     /// The peer that a kernel without SO_PEERPIDFD would give.
     fn peer_by_start_time(pid: i32) -> Peer {
         let anchor = Anchor::start_time(pid).expect("runs");
-        Peer(Arc::new(Facts { pid, uid: 0, gid: 0, anchor, executable: None }))
+        Peer(Arc::new(Facts { pid, uid: 0, gid: 0, anchor, executable: None, said: Said::default() }))
     }
 
     #[test]
@@ -235,7 +244,8 @@ mod tests {
         let process = Process::open(child.id() as i32).expect("runs");
         let ticks = process.start_time().expect("reads").expect("runs") - 1;
         let anchor = Anchor::StartTime { process, ticks };
-        let peer = Peer(Arc::new(Facts { pid: child.id() as i32, uid: 0, gid: 0, anchor, executable: None }));
+        let (pid, said) = (child.id() as i32, Said::default());
+        let peer = Peer(Arc::new(Facts { pid, uid: 0, gid: 0, anchor, executable: None, said }));
         assert!(!peer.still_alive());
         child.kill().and_then(|()| child.wait()).expect("ends");
     }

@@ -4,7 +4,7 @@
 //!  /proc/PID/cgroup ─► unit ─┬─ no entry asks ────────────────────────► systemd:id, which nothing depends on
 //!                            └─ PID 1, by pidfd over the system bus ─┬─► the same unit ─► systemd:id, systemd:fragment_path
 //!                                                                    ├─► another, none ─► nothing
-//!                                                                    └─► no answer ─────► systemd:id alone
+//!                                                                    └─► no answer ─────► systemd:id, and the file as it was said before
 //! ```
 //! Both witnesses are root's: nobody else can move a process into another unit's group, or speak for PID 1 on the system bus.
 //! So the group is enough where there is no bus, or systemd does not answer in time; where both speak, they must agree.
@@ -16,9 +16,11 @@ mod manager;
 use std::error::Error;
 use std::time::{Duration, Instant};
 
+use procfs::ProcessCGroups;
 use tracing::debug;
 
 use super::demand::UnitDemand;
+use super::outage::Outage;
 use super::peer::Peer;
 use super::process::Process;
 use crate::Selector;
@@ -53,6 +55,8 @@ pub enum UnitUntold {
 pub(super) struct Told {
     pub selectors: Vec<Selector>,
     pub withheld: Option<UnitUntold>,
+    /// Whether the file is of an earlier answer, since systemd cannot be asked now.
+    pub is_kept: bool,
 }
 
 /// What `process`, which is `peer`'s, has for a unit. `wanted` says what entries depend on, given `systemd:id`. Blocks, at
@@ -62,19 +66,50 @@ pub(super) fn told(
     peer: &Peer,
     process: &Process,
     wanted: impl FnOnce(&Selector) -> UnitDemand,
+    outage: &Outage,
 ) -> Told {
     // A kernel without control groups has no units.
     let groups = process.control_groups().ok();
-    let Some(unit) = groups.as_ref().and_then(control_group::unit) else {
-        return Told { selectors: Vec::new(), withheld: None };
+    let Some((groups, unit)) = groups.as_ref().and_then(|groups| Some((groups, control_group::unit(groups)?))) else {
+        return Told::of(Vec::new(), None);
     };
     let id = Selector::new("systemd", &format!("id:{unit}")).expect("the characters of a unit's name");
     let wanted = wanted(&id);
     if wanted == UnitDemand::Nothing {
-        return Told { selectors: vec![id], withheld: None };
+        return Told::of(vec![id], None);
     }
     let answer = manager::unit_of(bus, peer, wanted, Instant::now() + ANSWER_DEADLINE);
-    agree(unit, id, answer, wanted)
+    let told = agree(unit, id, answer, wanted);
+    if wanted == UnitDemand::File { told.remembered(peer, groups, outage) } else { told }
+}
+
+impl Told {
+    fn of(selectors: Vec<Selector>, withheld: Option<UnitUntold>) -> Self {
+        Self { selectors, withheld, is_kept: false }
+    }
+
+    /// The same with the file that systemd said before, if it cannot be asked now.
+    fn remembered(mut self, peer: &Peer, groups: &ProcessCGroups, outage: &Outage) -> Self {
+        let kept = &peer.said().unit_file;
+        match &self.withheld {
+            Some(UnitUntold::Unanswered(error)) => {
+                outage.failed(error);
+                if let Some(file) = kept.instead(groups, Instant::now()) {
+                    self.selectors.extend(file);
+                    (self.withheld, self.is_kept) = (None, true);
+                }
+            }
+            Some(UnitUntold::Disagreement { .. } | UnitUntold::Unspeakable(_)) => {
+                outage.answered();
+                kept.forget();
+            }
+            None => {
+                outage.answered();
+                kept.prove(groups, self.selectors.get(1..).unwrap_or_default());
+            }
+        }
+        self
+    }
 }
 
 /// What both witnesses say, or what the control group says if PID 1 says nothing.
@@ -83,21 +118,21 @@ fn agree(unit: &str, id: Selector, answer: Result<Option<Unit>, BusError>, wante
         Err(error) => {
             debug!(unit, error = &error as &dyn Error, "systemd was not asked for a unit: its control group counts");
             let withheld = (wanted == UnitDemand::File).then_some(UnitUntold::Unanswered(error));
-            return Told { selectors: vec![id], withheld };
+            return Told::of(vec![id], withheld);
         }
         Ok(Some(said)) if said.id == unit => said,
         Ok(said) => {
             let withheld =
                 UnitUntold::Disagreement { control_group: unit.to_owned(), systemd: said.map(|said| said.id) };
-            return Told { selectors: Vec::new(), withheld: Some(withheld) };
+            return Told::of(Vec::new(), Some(withheld));
         }
     };
     let file = systemd.file.map(|file| {
         Selector::new("systemd", &format!("fragment_path:{file}")).map_err(|_| UnitUntold::Unspeakable(file))
     });
     match file.transpose() {
-        Ok(file) => Told { selectors: std::iter::once(id).chain(file).collect(), withheld: None },
-        Err(why) => Told { selectors: vec![id], withheld: Some(why) },
+        Ok(file) => Told::of(std::iter::once(id).chain(file).collect(), None),
+        Err(why) => Told::of(vec![id], Some(why)),
     }
 }
 

@@ -15,6 +15,7 @@ use super::executable::{Executable, OnDisk, Ours};
 use super::link::{ExecutableLink, ExecutableSelectors};
 use super::names;
 use super::namespaces::Namespaces;
+use super::outage::Outages;
 use super::owner::Owner;
 use super::peer::{Credentials, Peer};
 use super::process::Process;
@@ -85,6 +86,8 @@ pub struct Attested {
     pub withheld: Vec<WithheldSelector>,
     /// The path that was proven earlier on this connection and now leads to another file, or to none.
     pub replaced_on_disk: Option<Selector>,
+    /// Whether something of it was said earlier on this connection by somebody who cannot be asked now.
+    pub is_kept: bool,
 }
 
 /// A selector that was left out.
@@ -103,6 +106,7 @@ pub struct UnixAttestor {
     link: ExecutableLink,
     ours: Namespaces,
     digests: Digests,
+    outages: Outages,
 }
 
 impl UnixAttestor {
@@ -114,7 +118,8 @@ impl UnixAttestor {
         }
         let ours = Process::open(getpid().as_raw()).and_then(|this| Namespaces::of(&this));
         let ours = ours.map_err(AttestorError::Namespaces)?;
-        Ok(Self { config: config.into(), link: ExecutableLink::of_this_kernel(), ours, digests: Digests::default() })
+        let (link, digests, outages) = (ExecutableLink::of_this_kernel(), Digests::default(), Outages::default());
+        Ok(Self { config: config.into(), link, ours, digests, outages })
     }
 
     /// Whether `unix:path`, `unix:sha256` and `unix:fs_verity` are told of anybody.
@@ -234,7 +239,7 @@ impl UnixAttestor {
         check_credentials(peer, &owner)?;
         let users = self.config.unix.map(|_| users_and_groups(peer, &owner));
         let selectors = users.into_iter().flatten().collect();
-        let mut attested = Attested { selectors, withheld: Vec::new(), replaced_on_disk: None };
+        let mut attested = Attested { selectors, withheld: Vec::new(), replaced_on_disk: None, is_kept: false };
         if self.discovers_cgroups() {
             match cgroup::told(&process) {
                 Ok(selector) => attested.selectors.extend([selector]),
@@ -243,15 +248,19 @@ impl UnixAttestor {
             }
         }
         if let Some(bus) = &self.config.systemd {
-            let told = systemd::told(bus, peer, &process, |id| demand.of_unit(&attested.with([id])));
+            let wanted = |id: &Selector| demand.of_unit(&attested.with([id]));
+            let told = systemd::told(bus, peer, &process, wanted, &self.outages.systemd);
             attested.selectors.extend(told.selectors);
+            attested.is_kept |= told.is_kept;
             told.withheld
                 .into_iter()
                 .for_each(|why| attested.withhold("systemd:id, systemd:fragment_path", why.into()));
         }
         if self.config.containers.is_some() {
-            let told = self.config.containers.told(&process, demand.of_containers(&attested.selectors));
+            let wanted = demand.of_containers(&attested.selectors);
+            let told = self.config.containers.told(peer, &process, wanted, &self.outages);
             attested.selectors.extend(told.selectors);
+            attested.is_kept |= told.is_kept;
             told.withheld.into_iter().for_each(|(selectors, why)| attested.withhold(selectors, why.into()));
         }
         //= FLT-A27 agent faults: "one that is ending is gone, and not moved"
@@ -320,6 +329,11 @@ impl UnixAttestor {
 }
 
 impl Attested {
+    /// Whether something that an entry asks for is missing because nobody could be asked about it: the process may well have it.
+    pub fn is_unasked(&self) -> bool {
+        self.withheld.iter().any(|withheld| withheld.why.is_unasked())
+    }
+
     fn with<'a>(&'a self, more: impl IntoIterator<Item = &'a Selector>) -> SelectorSet {
         self.selectors.iter().chain(more).cloned().collect()
     }

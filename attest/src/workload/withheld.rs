@@ -88,6 +88,15 @@ pub enum Withheld {
 }
 
 impl Withheld {
+    /// Whether nobody could be asked about it: it may well be there.
+    pub(super) fn is_unasked(&self) -> bool {
+        match self {
+            Self::Unit(UnitUntold::Unanswered(_)) => true,
+            Self::Container(why) => why.is_unasked(),
+            _ => false,
+        }
+    }
+
     /// Whether two looks at where the process belongs disagreed: somebody moved it, or it was just ending.
     pub(super) fn is_of_a_changed_place(&self) -> bool {
         matches!(self, Self::Unit(UnitUntold::Disagreement { .. }) | Self::Container(ContainerUntold::Moved))

@@ -70,7 +70,7 @@ impl Workload {
         method: &'static str,
         all: &Identities,
     ) -> Status {
-        let status = serving.no_identity(&self.process, &attested.selectors, method, all);
+        let status = serving.no_identity(&self.process, attested, method, all);
         if status.code() == Code::PermissionDenied { BrokerRefusal::NotEntitled.into() } else { status }
     }
 }

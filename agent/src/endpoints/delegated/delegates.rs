@@ -38,7 +38,7 @@ impl Delegates {
     ) -> Result<Delegation, Status> {
         let entries = all.all_entries_for(&attested.selectors);
         let Some(first) = entries.first() else {
-            return Err(serving.no_identity(&caller.peer, &attested.selectors, method, all));
+            return Err(serving.no_identity(&caller.peer, attested, method, all));
         };
         if entries.iter().any(|terms| self.0.contains(&terms.spiffe_id)) {
             return Ok(Delegation(()));

@@ -35,11 +35,18 @@ impl Subject {
             let text = "must provide either selectors or non-zero PID, but not both";
             return Err(Status::invalid_argument(text));
         }
-        if pid != 0 {
+        if pid < 0 {
+            return Err(Status::invalid_argument("a process is named by its number, which is above 0"));
+        }
+        if pid > 0 {
             if !serving.shares_numbers_with(delegate).await? {
                 return Err(Status::invalid_argument(OTHER_NUMBERS));
             }
-            let (process, selectors) = serving.attest_numbered(delegate, pid).await?;
+            let (process, attested) = serving.attest_numbered(delegate, pid).await?;
+            let selectors = SelectorSet::clone(&attested.selectors);
+            if serving.published().all_entries_for(&selectors).is_empty() {
+                attested.expect_asked()?;
+            }
             let exit = ExitWatch::of(&process, "a delegate's")?;
             return Ok(Self { selectors, process: Some((process, exit)) });
         }

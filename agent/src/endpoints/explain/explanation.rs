@@ -180,7 +180,7 @@ mod tests {
 
     fn found(texts: &[&str], withheld: Vec<WithheldSelector>) -> Found {
         let selectors = texts.iter().map(|text| text.parse().expect("legal")).collect();
-        Found { selectors, withheld, replaced_on_disk: None }
+        Found { selectors, withheld, replaced_on_disk: None, is_kept: false }
     }
 
     fn entry_of(path: &str, texts: &[&str]) -> EntryTerms {

@@ -165,9 +165,16 @@ fn not_theirs(unknown: &BTreeSet<String>, config: &SdsConfig, seen: &Seen<'_>) -
     {
         return late;
     }
+    if let Err(unasked) = seen.attested.expect_asked() {
+        return unasked;
+    }
     seen.not_theirs(unknown, &listed(unknown));
-    // Source of the text: SPIRE; names are quoted as Go quotes a list.
-    let names = unknown.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(" ");
+    // Source of the text: SPIRE; names are quoted as Go quotes a list. A header holds no more than a few.
+    let named = unknown.iter().take(MAX_LOGGED_NAMES).map(|name| format!("{:?}", clipped(name).to_string()));
+    let mut names = named.collect::<Vec<_>>().join(" ");
+    if let Some(more) = unknown.len().checked_sub(MAX_LOGGED_NAMES).filter(|more| *more > 0) {
+        names += &format!(" and {more} more");
+    }
     Status::invalid_argument(format!("workload is not authorized for the requested identities [{names}]"))
 }
 

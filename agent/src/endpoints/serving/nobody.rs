@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use ironroot_api::SpiffeId;
 use ironroot_attest::workload::Peer;
 use ironroot_attest::{Selector, SelectorSet};
+use ironroot_shell::logging::clipped;
 use tonic::Status;
 use tracing::warn;
 
-use super::Serving;
+use super::{Attested, Serving};
 use crate::endpoints::admission::About;
 use crate::endpoints::shown::shown;
 use crate::identities::Identities;
@@ -17,6 +19,8 @@ use crate::server_answers::EntryTerms;
 /// Selectors written into one line of the log; a process may have a thousand.
 const MAX_LOGGED_SELECTORS: usize = 24;
 
+/// What a caller lacks whose entry's SVID is there.
+const NOT_THAT_WAY: &str = "nothing: its SVID is signed, and not handed out by this method";
 /// What a caller lacks whose entry asks for a key in hardware.
 const KEY_IN_HARDWARE: &str =
     "a key in hardware: no API hands one out; ironroot-agent deliver has one certified (-pkcs11, -tpm)";
@@ -24,7 +28,15 @@ const KEY_IN_HARDWARE: &str =
 impl Serving {
     /// The client waits and tries again, mostly without a word; so the reason stands here. SPIRE's words come first, so
     /// that who searches logs for them finds it.
-    pub fn no_identity(&self, peer: &Peer, selectors: &SelectorSet, method: &'static str, all: &Identities) -> Status {
+    pub fn no_identity(&self, peer: &Peer, caller: &Attested, method: &'static str, all: &Identities) -> Status {
+        if let Err(unasked) = caller.expect_asked() {
+            return unasked;
+        }
+        self.nothing_for(peer, &caller.selectors, method, all)
+    }
+
+    /// The same of selectors that nothing is missing of.
+    pub fn nothing_for(&self, peer: &Peer, selectors: &SelectorSet, method: &'static str, all: &Identities) -> Status {
         if all.is_partial() {
             return Status::unavailable(
                 "one of this agent's servers has not answered yet: it may have an identity for this workload",
@@ -38,6 +50,22 @@ impl Serving {
             warn!(uid, pid, method, registered = false, %selectors, %nearest, %lacks, suppressed, "No identity issued");
         }
         //= WLA-14 SPIFFE Workload API 5.2.1: "the server SHOULD respond with the "PermissionDenied" gRPC status code"
+        Status::permission_denied("no identity issued")
+    }
+
+    /// The refusal of a caller that has identities, and asks for another one.
+    pub fn not_this_identity(
+        &self,
+        peer: &Peer,
+        caller: &Attested,
+        method: &'static str,
+        (named, all): (&SpiffeId, &Identities),
+    ) -> Status {
+        if let Err(unasked) = caller.expect_asked() {
+            return unasked;
+        }
+        let held = all.entries().find(|terms| terms.spiffe_id == *named);
+        self.not_theirs(peer, &caller.selectors, method, &clipped(named.as_str()).to_string(), held);
         Status::permission_denied("no identity issued")
     }
 
@@ -64,8 +92,11 @@ impl Serving {
 
 /// The entry that comes nearest to being the caller's, and what is lacking.
 fn nearest<'a>(all: &'a Identities, selectors: &SelectorSet) -> (&'a str, String) {
-    if let Some(terms) = all.entries_for(selectors).first() {
-        return (terms.spiffe_id.as_str(), "nothing: its SVID is not signed yet".to_owned());
+    let held = all.held_for(selectors);
+    if let Some(first) = held.iter().find(|held| held.end.is_none()).or(held.first()) {
+        let is_signed = first.end.is_some();
+        let lacks = if is_signed { NOT_THAT_WAY } else { "nothing: its SVID is not signed yet" };
+        return (first.terms.spiffe_id.as_str(), lacks.to_owned());
     }
     if let Some(terms) = all.hardware_entries_for(selectors).first() {
         return (terms.spiffe_id.as_str(), KEY_IN_HARDWARE.to_owned());

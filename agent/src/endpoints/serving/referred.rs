@@ -1,11 +1,9 @@
 //! Processes that a caller refers to by their numbers, looked at in the caller's turns.
 
-use std::sync::Arc;
-
 use ironroot_attest::workload::{Peer, WorkloadRefusal};
 use tonic::Status;
 
-use super::{Attested, Found, Serving};
+use super::{Attested, Serving};
 use crate::endpoints::caller::Known;
 
 /// A process that was referred to, and what is known of it; or why nothing is.
@@ -38,10 +36,5 @@ impl Serving {
         let (heeded, named) = (demand.clone(), process.clone());
         let looked = self.in_turn(&asking.peer, move |attestor, _| Ok(attestor.attest_named(&named, &heeded))).await?;
         Ok(looked.map(|found| self.noted(process, found, demand)))
-    }
-
-    fn noted(&self, process: &Peer, found: Found, demand: super::Demand) -> Attested {
-        self.report(process, &found);
-        Attested { selectors: Arc::new(found.selectors), demand }
     }
 }

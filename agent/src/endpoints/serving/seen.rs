@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ironroot_api::SpiffeId;
 use ironroot_attest::SelectorSet;
 use tonic::Status;
 use tracing::warn;
@@ -74,7 +75,12 @@ impl Seen<'_> {
 
     /// The refusal of a caller without an identity, said in the log.
     pub fn no_identity(&self) -> Status {
-        self.serving.no_identity(&self.caller.peer, &self.attested.selectors, self.method, self.all)
+        self.serving.no_identity(&self.caller.peer, self.attested, self.method, self.all)
+    }
+
+    /// The same of one that has identities, and asks for another one.
+    pub fn not_this_identity(&self, named: &SpiffeId) -> Status {
+        self.serving.not_this_identity(&self.caller.peer, self.attested, self.method, (named, self.all))
     }
 
     /// Says in the log that the caller asked for these names, which it has no entry for.

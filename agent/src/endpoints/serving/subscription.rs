@@ -94,7 +94,7 @@ impl<Q: Question> Subscription<Q> {
                     return self.send(view).await.map(Some);
                 }
                 let longest = if self.mention_what_is_missing() { MENTION_AGAIN } else { NEVER };
-                valid_for = lasts.min(longest);
+                valid_for = lasts.min(longest).min(self.attested.lasts());
             }
             tokio::select! {
                 published = self.identities.changed() => published.map_err(|_| shutting_down())?,

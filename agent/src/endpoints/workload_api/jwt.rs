@@ -35,7 +35,11 @@ impl WorkloadApi {
         //= WLA-09 SPIFFE Workload API 6.2.1: "the server MUST return JWT-SVIDs for all identities authorized for the client."
         entries.retain(|terms| wanted.as_ref().is_none_or(|wanted| terms.spiffe_id == *wanted));
         if entries.is_empty() {
-            return Err(serving.no_identity(&caller.peer, &attested.selectors, FETCH, &all));
+            let named = wanted.as_ref().filter(|_| !all.entries_for(&attested.selectors).is_empty());
+            return Err(match named {
+                Some(named) => serving.not_this_identity(&caller.peer, &attested, FETCH, (named, &all)),
+                None => serving.no_identity(&caller.peer, &attested, FETCH, &all),
+            });
         }
         let entries: Vec<Arc<EntryTerms>> = entries.into_iter().cloned().collect();
         let tokens = serving.tokens(&caller, entries, &audiences, FETCH).await?;

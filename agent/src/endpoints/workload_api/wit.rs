@@ -36,7 +36,7 @@ impl Question for WitSvids {
         let mut theirs = seen.identities();
         theirs.retain(|identity| self.wanted.as_ref().is_none_or(|wanted| identity.spiffe_id() == wanted));
         if theirs.is_empty() {
-            return Err(seen.no_identity());
+            return Err(self.wanted.as_ref().map_or_else(|| seen.no_identity(), |named| seen.not_this_identity(named)));
         }
         let left = |identity: &Arc<Identity>| left(seen, identity);
         let lasting: Vec<(Arc<Identity>, u64)> =

@@ -49,6 +49,23 @@ pub enum QuestionError {
     Runtime(#[source] io::Error),
 }
 
+impl QuestionError {
+    /// Whether there was no answer: whoever is asked is away, is not itself yet, or answers that it cannot now.
+    pub(super) fn is_unasked(&self) -> bool {
+        match self {
+            // Docker's word for a container that it does not know.
+            Self::Status(_, status) => *status != StatusCode::NOT_FOUND.as_u16(),
+            Self::Name(..) | Self::TooLong { .. } => false,
+            Self::Connect(..)
+            | Self::Tls(..)
+            | Self::Http(..)
+            | Self::Late(_)
+            | Self::BrokenOff(..)
+            | Self::Runtime(_) => true,
+        }
+    }
+}
+
 /// Whom to ask.
 #[derive(Clone, Debug)]
 pub(super) enum Door<'a> {

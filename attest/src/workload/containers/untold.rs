@@ -63,3 +63,14 @@ pub enum ContainerUntold {
     #[error("the kubelet knows two pods with the container {0}")]
     TwoPods(String),
 }
+
+impl ContainerUntold {
+    /// Whether nobody could be asked, which says nothing about the container.
+    pub(in crate::workload) fn is_unasked(&self) -> bool {
+        match self {
+            Self::Question(error) => error.is_unasked(),
+            Self::Kubelet(_) => true,
+            _ => false,
+        }
+    }
+}
