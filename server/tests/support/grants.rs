@@ -1,6 +1,8 @@
 //! Grants and proofs as the server makes them, for tests that need one.
 #![allow(dead_code, reason = "each test takes what it needs")]
 
+use std::sync::LazyLock;
+
 use ironroot_api::SpiffeId;
 use ironroot_api::csr::Csr;
 use ironroot_api::tls::{TlsPeer, TrustAnchors, VerifiedSvid};
@@ -8,7 +10,7 @@ use ironroot_api::unix_socket::PeerCredentials;
 use ironroot_attest::node::tpm2::{Admission, AttestedTpm, Claim, EventLogPolicy, Expectation, PcrHash};
 use ironroot_server::node_attestation::{AttestationError, AttestedNode, Circumstances, NodeAttestation, Progress};
 use ironroot_server::rights::{
-    Administrator, AgentStanding, AuthenticatedAgent, Caller, OwnAuthorities, ShownCertificate,
+    Administrator, AgentStanding, AuthenticatedAgent, Caller, OwnAuthorities, Provenance, ShownCertificate,
 };
 use ironroot_software_tpm::SoftwareNode;
 use rcgen::{
@@ -17,9 +19,13 @@ use rcgen::{
 };
 use webpki::KeyUsage;
 
+/// Of a server that has signed nothing.
+static NOBODYS: LazyLock<OwnAuthorities> = LazyLock::new(OwnAuthorities::default);
+
 /// A node that attests at `now_unix` (UNIX seconds), from wherever.
 pub fn at(now_unix: i64) -> Circumstances<'static> {
-    Circumstances { now_unix, address: None, own_authorities: &[] }
+    let provenance = Provenance { own: &NOBODYS, is_through_banned_agent: &|_| false };
+    Circumstances { now_unix, address: None, own_authorities: &[], provenance }
 }
 
 /// Whoever may open the admin socket.
