@@ -327,6 +327,9 @@ fn store_status(error: StoreError) -> Status {
         StoreError::OtherHistory { .. } => Status::unavailable(
             "the data store went back to an earlier state; nothing is changed before an operator has looked",
         ),
+        StoreError::OwnSession => Status::unavailable(
+            "the data store has not ended a commit of this server's yet: it waits for a standby or a disk; nothing was changed",
+        ),
         StoreError::SameName(_) => Status::unavailable("another server with this one's name is on the data store"),
         StoreError::Corrupt(_) => Status::internal("the data store is damaged; restore it from a backup"),
         _ => Status::internal("the data store failed; the server's log says why"),
@@ -365,6 +368,7 @@ mod tests {
             (StoreError::Unreachable(cause()), Code::Unavailable, "does not answer; nothing was changed"),
             (StoreError::OutcomeUnknown(cause()), Code::Unavailable, "whether this was done is not known"),
             (StoreError::OtherHistory { followed: 9, found: 8 }, Code::Unavailable, "went back to an earlier state"),
+            (StoreError::OwnSession, Code::Unavailable, "waits for a standby"),
             (StoreError::SameName("a".to_owned()), Code::Unavailable, "another server with this one's name"),
             (StoreError::Corrupt("page 7".to_owned()), Code::Internal, "restore it from a backup"),
         ] {

@@ -94,6 +94,11 @@ pub enum StoreError {
     /// Another connection has this server's name.
     #[error("another server with the name {0:?} is connected to the database: give each its own server_name")]
     SameName(String),
+    /// The database has not ended the session that this server had before: it commits still.
+    #[error(
+        "the database has not ended this server's session of before: its commit waits, for a standby or a disk; nothing was changed"
+    )]
+    OwnSession,
     /// What is asked is done with a file, and this is none.
     #[error("the data store is PostgreSQL, and {0}")]
     NoFile(&'static str),

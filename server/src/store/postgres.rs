@@ -12,6 +12,7 @@
 //! connection takes the same lock, which is free once the lost transaction is over, and looks for the commit's random ID in the log.
 
 mod address;
+mod claim;
 mod connection;
 mod database;
 mod error;

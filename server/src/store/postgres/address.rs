@@ -12,6 +12,9 @@ use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 /// What a kernel that gets no acknowledgement waits before it gives the connection up.
 const TCP_PATIENCE: Duration = Duration::from_secs(5);
 
+/// What the database's administrator sees connected.
+const PROGRAM: &str = "ironroot-server";
+
 /// A database of PostgreSQL. What is shown of it holds no password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
@@ -123,6 +126,12 @@ impl Address {
         self
     }
 
+    /// The same, with sessions that the database tells from those of others: see [`super::claim`].
+    pub(super) fn with_own_sessions(mut self) -> Self {
+        self.config.application_name(format!("{PROGRAM} {:016x}", uuid::Uuid::new_v4().as_u64_pair().0));
+        self
+    }
+
     pub(super) fn proof(&self) -> Option<&ServerProof> {
         self.proof.as_ref()
     }
@@ -226,7 +235,7 @@ fn without_hosts(given: &Config, hosts: usize, with_tls: bool) -> Config {
     config.channel_binding(given.get_channel_binding());
     config.ssl_negotiation(given.get_ssl_negotiation());
     config.ssl_mode(if with_tls { SslMode::Require } else { SslMode::Disable });
-    config.application_name("ironroot-server");
+    config.application_name(PROGRAM);
     config.tcp_user_timeout(TCP_PATIENCE).keepalives_idle(TCP_PATIENCE).keepalives_interval(TCP_PATIENCE);
     if hosts > 1 {
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);

@@ -12,6 +12,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use tokio::runtime::Runtime;
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_postgres::tls::NoTls;
 use tokio_postgres::{AsyncMessage, Client, Config, Row, Statement};
@@ -47,6 +48,8 @@ pub struct Connection {
     rows_changed: Cell<u64>,
     /// The number of the process at its other end: what that says is our own word.
     own: Arc<AtomicI32>,
+    /// What carries questions and answers; with it the connection ends.
+    serving: JoinHandle<()>,
 }
 
 /// The answer did not come in time.
@@ -64,7 +67,7 @@ impl Connection {
             let own = Arc::<AtomicI32>::default();
             let connecting = connect(&config, tls.clone(), Ears { news: news.clone(), own: own.clone() });
             match runtime.block_on(async { timeout(HOST_PATIENCE, connecting).await }) {
-                Ok(Ok(client)) => return Self::begin(client, runtime, own),
+                Ok(Ok(connected)) => return Self::begin(connected, runtime, own),
                 Ok(Err(why)) => last = Some(why),
                 Err(_) => last = Some(StoreError::Unreachable(Arc::new(NoAnswer(HOST_PATIENCE)))),
             }
@@ -72,9 +75,13 @@ impl Connection {
         Err(last.unwrap_or(StoreError::Closed))
     }
 
-    fn begin(client: Client, runtime: &Arc<Runtime>, own: Arc<AtomicI32>) -> Result<Self, StoreError> {
+    fn begin(
+        (client, serving): (Client, JoinHandle<()>),
+        runtime: &Arc<Runtime>,
+        own: Arc<AtomicI32>,
+    ) -> Result<Self, StoreError> {
         let (parsed, broken, rows_changed) = (RefCell::default(), RefCell::default(), Cell::default());
-        let connection = Self { runtime: runtime.clone(), client, parsed, broken, rows_changed, own };
+        let connection = Self { runtime: runtime.clone(), client, parsed, broken, rows_changed, own, serving };
         connection.batch(MANNERS)?;
         connection.learn_own()?;
         // A database that has no NOTIFY is looked at each second all the same.
@@ -104,6 +111,18 @@ impl Connection {
     pub fn breaks(&self, why: StoreError) -> StoreError {
         self.broken.replace(Some(why.clone()));
         why
+    }
+
+    /// Ends it at this end, so that the database's session ends too, and gives back what it holds.
+    pub fn hang_up(&mut self) {
+        if self.broken().is_none() {
+            self.breaks(StoreError::Closed);
+        }
+        self.serving.abort();
+        if !self.serving.is_finished() {
+            // Ended by force is how it is meant to end.
+            let _ = self.runtime.block_on(&mut self.serving);
+        }
     }
 
     /// How many rows were changed through it.
@@ -205,18 +224,25 @@ impl Ears {
     }
 }
 
-async fn connect(config: &Config, tls: Option<Tls>, ears: Ears) -> Result<Client, StoreError> {
+async fn connect(config: &Config, tls: Option<Tls>, ears: Ears) -> Result<(Client, JoinHandle<()>), StoreError> {
     match tls {
         Some(tls) => {
-            let (client, connection) = config.connect(tls).await?;
-            tokio::spawn(serve(connection, ears));
-            Ok(client)
+            let (client, connection) = config.connect(tls).await.map_err(not_connected)?;
+            Ok((client, tokio::spawn(serve(connection, ears))))
         }
         None => {
-            let (client, connection) = config.connect(NoTls).await?;
-            tokio::spawn(serve(connection, ears));
-            Ok(client)
+            let (client, connection) = config.connect(NoTls).await.map_err(not_connected)?;
+            Ok((client, tokio::spawn(serve(connection, ears))))
         }
+    }
+}
+
+/// Of several hosts one that takes no writes is not connected to, which the client says as the system would.
+fn not_connected(error: tokio_postgres::Error) -> StoreError {
+    let source = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<io::Error>());
+    match source.map(io::Error::to_string).as_deref() {
+        Some("database does not allow writes") => StoreError::ReadOnly,
+        _ => error.into(),
     }
 }
 

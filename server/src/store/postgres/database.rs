@@ -4,22 +4,24 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use aws_lc_rs::digest::{SHA256, digest};
 use ironroot_api::TrustDomain;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, mpsc};
 use tracing::info;
 
+use super::claim::{Claim, try_claim};
 use super::schema::{self, MIGRATIONS};
 use super::{Address, Connection};
 use crate::store::engine::{Engine, Next};
-use crate::store::sql::{Row, Session};
+use crate::store::sql::Session;
 use crate::store::{Facts, StoreError, Transaction};
 
 /// How often is looked what other servers have written, even if nobody says that they have.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long another connection with our server's name is waited for: that of this server's process before this one.
 const CLAIM_PATIENCE: Duration = Duration::from_secs(5);
+/// How long this server's session of before is waited for once it was told to end.
+const OWN_PATIENCE: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_millis(100);
 
 /// One writing transaction at a time, of all servers: whoever has locked the counter writes. A transaction of ours that has not ended
@@ -57,10 +59,11 @@ pub(super) fn open_with(
     migrations: &[&str],
 ) -> Result<Database, StoreError> {
     let (runtime, news) = (runtime()?, Arc::<Notify>::default());
-    let connection = Connection::open(address, &runtime, &news)?;
+    let address = address.clone().with_own_sessions();
+    let connection = Connection::open(&address, &runtime, &news)?;
     schema::migrate(&connection, trust_domain, migrations)?;
     Ok(Database {
-        address: address.clone(),
+        address,
         trust_domain: trust_domain.clone(),
         runtime,
         connection,
@@ -97,12 +100,12 @@ impl Database {
     }
 
     fn reconnect(&mut self) -> Result<(), StoreError> {
+        // What it holds in the database, a name among it, must not be in the way of the next one.
+        self.connection.hang_up();
         let connection = Connection::open(&self.address, &self.runtime, &self.news)?;
         connection.count_from(self.connection.rows_changed());
-        if let Some(server) = &self.claimed
-            && !try_claim(&connection, server)?
-        {
-            return Err(StoreError::SameName(server.clone()));
+        if let Some(server) = &self.claimed {
+            claim_again(&connection, server)?;
         }
         (self.connection, self.is_new) = (connection, true);
         info!("connected to the database again");
@@ -110,16 +113,17 @@ impl Database {
     }
 }
 
-/// Whether no other connection has that server's name now. The lock ends with the connection.
-fn try_claim(connection: &Connection, server: &str) -> Result<bool, StoreError> {
-    let hash = digest(&SHA256, format!("ironroot-server {server}").as_bytes());
-    let number = hash.as_ref().iter().take(8).fold(0_i64, |number, byte| (number << 8) | i64::from(*byte));
-    let mut is_ours = false;
-    connection.each("SELECT pg_try_advisory_lock(?1)", &[&number], &mut |row| {
-        is_ours = Row::Postgres(row).get(0)?;
-        Ok(())
-    })?;
-    Ok(is_ours)
+/// The name that the connection before this one had. Its session in the database may not have ended yet.
+fn claim_again(connection: &Connection, server: &str) -> Result<(), StoreError> {
+    let deadline = Instant::now() + OWN_PATIENCE;
+    loop {
+        match try_claim(connection, server)? {
+            Claim::Ours => return Ok(()),
+            Claim::Another => return Err(StoreError::SameName(server.to_owned())),
+            Claim::OwnBefore if Instant::now() > deadline => return Err(StoreError::OwnSession),
+            Claim::OwnBefore => thread::sleep(RETRY),
+        }
+    }
 }
 
 impl Engine for Database {
@@ -204,11 +208,13 @@ impl Engine for Database {
         if self.connection.broken().is_some() || self.connection.batch("SELECT 1").is_err() {
             self.reconnect()?;
         }
-        while !try_claim(&self.connection, server)? {
-            if Instant::now() > deadline {
-                return Err(StoreError::SameName(server.to_owned()));
+        loop {
+            match try_claim(&self.connection, server)? {
+                Claim::Ours => break,
+                Claim::Another if Instant::now() > deadline => return Err(StoreError::SameName(server.to_owned())),
+                Claim::OwnBefore if Instant::now() > deadline => return Err(StoreError::OwnSession),
+                Claim::Another | Claim::OwnBefore => thread::sleep(RETRY),
             }
-            thread::sleep(RETRY);
         }
         self.claimed = Some(server.to_owned());
         Ok(())

@@ -38,6 +38,41 @@ async fn a_claimed_name_is_still_ours_on_the_next_connection() {
     assert!(matches!(two.claim("north").await, Err(StoreError::SameName(_))));
 }
 
+#[tokio::test]
+async fn a_server_whose_session_has_not_ended_takes_itself_for_nobody_else() {
+    let cluster = Cluster::shared();
+    let database = cluster.create_database();
+    let store = open(&cluster.connection_string(&database));
+    store.claim("north").await.expect("free");
+    // Longer than an answer is waited for, and than the session of before is.
+    let slow = "CREATE SEQUENCE slow; GRANT ALL ON slow TO PUBLIC;
+        CREATE FUNCTION slow_once() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN IF nextval('slow') = 1 THEN PERFORM pg_sleep(60); END IF; RETURN NEW; END $$;
+        CREATE TRIGGER slow BEFORE INSERT ON agents FOR EACH ROW EXECUTE FUNCTION slow_once()";
+    cluster.sql(&database, slow);
+    add(&store, "a").await.expect("done at the second try");
+    assert_eq!(agents_of(cluster, &database), "1");
+}
+
+#[tokio::test]
+async fn a_server_whose_database_takes_no_writes_any_more_says_that_and_not_that_another_has_its_name() {
+    let cluster = Cluster::shared();
+    let database = cluster.create_database();
+    let store = open(&cluster.connection_string(&database));
+    store.claim("north").await.expect("free");
+    let mode = |on: &str| format!("ALTER DATABASE {database} SET default_transaction_read_only = {on}");
+    cluster.sql(&database, &mode("on"));
+    let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+               WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    cluster.sql(&database, end);
+    for _ in 0..3 {
+        let refused = add(&store, "a").await.expect_err("read-only");
+        assert!(matches!(refused, StoreError::ReadOnly), "{refused}");
+    }
+    cluster.sql("postgres", &mode("off"));
+    add(&store, "a").await.expect("writes again");
+}
+
 /// Redeems a token as an attestation does: the token and the agent's row in one commit. None: it was not told what became of it.
 async fn redeem(store: &Store, token: String) -> Option<ShownToken> {
     let redeemed = store.change(move |tx| {
