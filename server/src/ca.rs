@@ -66,6 +66,7 @@ pub use lint::LintError;
 pub use local_authorities::{AuthorityState, LocalAuthorities};
 pub use minted::{MintRefusal, SvidToMint};
 pub use orders::{MAX_WAITING_ORDERS, OrderError};
+pub use performer::refuse_another_name;
 pub use policy::{CaPolicy, CaSubject, JwtPolicy, WitPolicy};
 pub use profile::ProfileError;
 pub use published::{MAX_KEYS_OF_A_SERVER, MAX_PUBLISHED_KEYS, PublishError, PublishedKey, TokenKind};
@@ -75,7 +76,7 @@ pub use rotation::by_hand::{
     Action, MAX_RETIRED_BY_HAND, MayActivate, MayDisown, MayPrepare, MayRevoke, MayTaint, Order, OrderRefusal, Status,
 };
 pub use rotation::{Pace, Step, plan};
-pub use server_name::{ServerName, ServerNameError};
+pub use server_name::{KeptNameError, ServerName, ServerNameError, check_kept_name, keep_name};
 pub use signed::{Outcomes, Signed, SignedFor};
 pub use steps_done::{StepsDone, StepsFor};
 pub use upstream::{

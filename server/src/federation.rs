@@ -72,8 +72,9 @@ pub enum FederationError {
     TooMany,
     /// What was fetched is older than what is held, by its trust domain's own count.
     #[error(
-        "its sequence number went back from {held} to {found}; if its trust domain has begun to count anew, forget the bundle that \
-         is held (bundle delete) or replace it (bundle set)"
+        "its sequence number went back from {held} to {}; if its trust domain has begun to count anew, forget the bundle that \
+         is held (bundle delete) or replace it (bundle set)",
+        if *found == 0 { "none".to_owned() } else { found.to_string() }
     )]
     WentBack {
         /// Of the bundle that is held.

@@ -6,6 +6,7 @@
 //! ```text
 //!  token: signs? (asked every ten seconds unless it just has) ──┐
 //!  CA: valid now? can it be renewed? ───────────────────────────┼──► reason(): all that is wrong, or nothing
+//!  audit lines that must be written: are they? ─────────────────┤
 //!  data store, issuance log: did the last change reach the disk? ┘
 //! ```
 
@@ -18,6 +19,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{error, info};
 
 use crate::ca::CertificateAuthority;
+use crate::endpoints::AuditFile;
 use crate::issuance_log::IssuanceLog;
 use crate::store::Store;
 
@@ -33,14 +35,20 @@ pub struct Readiness {
     ca: Arc<CertificateAuthority>,
     store: Store,
     log: IssuanceLog,
+    audit: Option<Arc<AuditFile>>,
     /// Why the token did not sign when it was last asked.
     token: Mutex<Option<String>>,
 }
 
 impl Readiness {
     /// Of a server that has just signed its own SVID.
-    pub fn new(ca: Arc<CertificateAuthority>, store: Store, log: IssuanceLog) -> Arc<Self> {
-        Arc::new(Self { ca, store, log, token: Mutex::default() })
+    pub fn new(
+        ca: Arc<CertificateAuthority>,
+        store: Store,
+        log: IssuanceLog,
+        audit: Option<Arc<AuditFile>>,
+    ) -> Arc<Self> {
+        Arc::new(Self { ca, store, log, audit, token: Mutex::default() })
     }
 
     /// All that keeps the server from its work now; none if nothing does. Does not block.
@@ -49,13 +57,20 @@ impl Readiness {
     }
 
     /// What the work depends on, by name, and what is wrong with it; none if nothing is.
-    pub fn troubles(&self) -> [(&'static str, Option<String>); 5] {
+    pub fn troubles(&self) -> [(&'static str, Option<String>); 6] {
         let token = self.token.lock().unwrap_or_else(PoisonError::into_inner).clone();
         [
             ("token", token.map(|why| format!("the token does not sign: {why}"))),
             ("ca", self.ca.trouble()),
             ("rotation", self.ca.rotation_trouble()),
             ("data_store", self.store.trouble().map(|why| format!("the data store takes no changes: {why}"))),
+            (
+                "audit_log",
+                self.audit
+                    .as_ref()
+                    .and_then(|audit| audit.reason())
+                    .map(|why| format!("the audit's lines cannot be written: {why}")),
+            ),
             ("issuance_log", self.log.trouble().map(|why| format!("the issuance log takes no records: {why}"))),
         ]
     }

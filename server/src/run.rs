@@ -92,9 +92,9 @@ pub async fn run(config: ServerConfig, log: Log, exporter: Option<Exporter>) -> 
     let (poller, refresher) = Poller::new(federation.clone(), ca.bundle(), config.key_exchanges);
     let known = Known { registry: registry.clone(), federation, refresher, heads: heads.clone() };
     let shown = (svid.resolver(), anchors.clone());
-    let shared = Arc::new(server_state(&config, &ca, known, &store, attestors, (log.level, audit), shown));
+    let shared = Arc::new(server_state(&config, &ca, known, &store, attestors, (log.level, audit.clone()), shown));
     let unbroken = shared.unbroken.clone();
-    let readiness = Readiness::new(ca.clone(), store.clone(), heads.log().clone());
+    let readiness = Readiness::new(ca.clone(), store.clone(), heads.log().clone(), audit.file().cloned());
     let (ready, balancers) = (readiness.ready(), config.balancers.clone());
 
     // Before anything answers: whoever has seen the server healthy may end it, and it ends in order. Until here a signal ended it at

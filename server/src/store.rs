@@ -65,7 +65,7 @@ impl Store {
     /// Why [`open`](Self::open) would refuse the file at `path` for whose it is: SPIRE's, another trust domain's, a newer
     /// server's. Reads a few pages and changes nothing; a server may be running on it.
     pub fn recognise(path: &Path, trust_domain: &TrustDomain) -> Result<(), StoreError> {
-        sqlite::recognise(path, trust_domain)
+        sqlite::would_open(path, trust_domain)
     }
 
     /// What SQLite's file at `path` says, read without changing it and checked whole. Of today's schema, and with no server running on

@@ -266,8 +266,21 @@ async fn a_fetched_bundle_takes_the_place_of_an_older_one_and_never_of_a_newer()
     let older = take(r#"{"keys":[],"spiffe_sequence":6}"#).await.expect_err("it went back");
     assert!(matches!(older, FederationError::WentBack { held: 7, found: 6 }), "{older}");
     let held = || federation.bundle(&relationship().trust_domain).expect("held");
+    // Leaving the number out is no way back.
+    for without in [r#"{"keys":[],"spiffe_sequence":0}"#, r#"{"keys":[],"spiffe_refresh_hint":60}"#] {
+        let told = take(without).await.expect_err("it has counted").to_string();
+        assert!(told.contains("went back from 7 to none") && told.contains("bundle delete"), "{told}");
+    }
     assert_eq!(held().sequence_number(), 7);
-    // One that does not count has no older and newer.
+}
+
+#[tokio::test]
+async fn of_a_trust_domain_that_does_not_count_the_last_bundle_counts() {
+    let directory = tempfile::tempdir().expect("directory");
+    let federation = federation(&directory).await;
+    let take = async |text: &str| federation.take_in(fetched(text)).await;
+    let held = || federation.bundle(&relationship().trust_domain).expect("held");
+    take(r#"{"keys":[]}"#).await.expect("the first");
     let uncounted = take(r#"{"keys":[{"use":"new"}],"spiffe_refresh_hint":60}"#).await.expect("uncounted");
     assert_eq!(uncounted, TakenIn::New { passed_over: 1, is_empty: true });
     assert_eq!((held().sequence_number(), held().refresh_hint_seconds()), (0, 60));

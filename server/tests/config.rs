@@ -913,3 +913,64 @@ fn federation_is_read_in_spires_forms_and_each_mistake_in_it_has_its_line() {
         assert!(said.contains(why), "{name} {inside}: {said}");
     }
 }
+
+fn looked_at(text: &str) -> Result<ServerConfig, ConfigErrors> {
+    ServerConfig::from_settings(Settings::parse(Path::new("server.conf"), text).expect("HCL").looking(), &[])
+}
+
+/// What is wrong with the line of `words`, if anything is.
+fn said_of(text: &str, words: &str) -> Option<String> {
+    let said = looked_at(text).expect_err("the token's module is not there").to_string();
+    said.lines().find(|line| line.contains(words)).map(str::to_owned)
+}
+
+#[test]
+fn validate_refuses_what_a_start_would_of_files() {
+    let directory = tempfile::tempdir().expect("directory");
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    let keys = [(); 2].map(|()| rcgen::KeyPair::generate().expect("a key"));
+    let certificate = rcgen::CertificateParams::new(vec!["oidc.example.org".to_owned()]).expect("a name");
+    let certificate = certificate.self_signed(&keys[0]).expect("signed");
+    let write = |name: &str, text: &str, mode: u32| {
+        std::fs::write(at(name), text).expect("written");
+        std::fs::set_permissions(at(name), std::os::unix::fs::PermissionsExt::from_mode(mode)).expect("set");
+    };
+    write("good.pem", &certificate.pem(), 0o644);
+    write("empty.pem", "", 0o644);
+    write("key.pem", &keys[0].serialize_pem(), 0o600);
+    write("other.pem", &keys[1].serialize_pem(), 0o600);
+    write("open.pem", &keys[0].serialize_pem(), 0o644);
+    for (certificate, key, words) in [
+        ("good.pem", "key.pem", None),
+        ("good.pem", "other.pem", Some("is not that of the first certificate")),
+        ("good.pem", "open.pem", Some("open.pem")),
+        ("empty.pem", "key.pem", Some("empty.pem")),
+    ] {
+        let files =
+            format!("serving_cert_file {{ cert_file_path = {:?} key_file_path = {:?} }}", at(certificate), at(key));
+        let text = minimal(&format!("oidc_discovery {{ domains = [\"oidc.example.org\"] {files} }}"), "");
+        let said = said_of(&text, "oidc_discovery.serving_cert_file");
+        assert_eq!(said.is_some(), words.is_some(), "{said:?}");
+        words.into_iter().for_each(|words| assert!(said.as_ref().is_some_and(|said| said.contains(words)), "{said:?}"));
+    }
+    for key in ["audit_log_file", "log_file"] {
+        let said = said_of(&minimal(&format!("{key} = {:?}", at("")), ""), key).expect("a directory");
+        assert!(said.contains("is a directory"), "{said}");
+    }
+}
+
+#[test]
+fn validate_tells_of_a_store_that_a_start_would_refuse_or_tighten() {
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path().join("store.sqlite3");
+    let own = ironroot_api::TrustDomain::new("example.org").expect("legal");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("runtime");
+    let store = ironroot_server::store::Store::open(&path, &own).expect("opens");
+    runtime.block_on(store.close());
+    let plugin = format!("DataStore \"sql\" {{ plugin_data {{ connection_string = {path:?} }} }}");
+    let text = minimal("", &plugin);
+    assert_eq!(said_of(&text, "DataStore"), None);
+    std::fs::write(directory.path().join("store.sqlite3.restoring"), "").expect("written");
+    let said = said_of(&text, "DataStore").expect("cut off");
+    assert!(said.contains("was cut off: restore once more"), "{said}");
+}

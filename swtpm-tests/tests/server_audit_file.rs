@@ -39,6 +39,23 @@ fn every_change_has_its_line_of_json() {
     assert_eq!(of("Start")["type"], "audit");
 }
 
+#[test]
+fn a_server_whose_lines_must_be_kept_goes_on_only_with_a_file_of_that_name() {
+    let directory = tempfile::tempdir().expect("directory");
+    let file = directory.path().join("audit.json");
+    let server = server(&file, "audit_log_required = true");
+    assert!(create(&server, "/app").status.success());
+    std::fs::remove_file(&file).and_then(|()| std::fs::create_dir(&file)).expect("a directory in its place");
+    assert!(!create(&server, "/refused").status.success());
+    let said = server.cli_output(&["healthcheck"]);
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(said.contains("audit_log_file") && said.contains("audit.json"), "{said}");
+    std::fs::remove_dir(&file).expect("removed");
+    let goes_on = || create(&server, "/later").status.success();
+    expect_within(DEADLINE, "it goes on", || server.log(), goes_on);
+    assert!(std::fs::read_to_string(&file).expect("made anew").contains("/later") || file.is_file());
+}
+
 /// What a collector of that form refuses to be without. Source: OCSF 1.4.0, API Activity.
 const OCSF_REQUIRED: [&str; 10] = [
     "activity_id",

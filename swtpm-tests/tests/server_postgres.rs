@@ -100,6 +100,15 @@ fn what_a_server_does_not_do_on_postgresql_it_says() {
     server.reconfigure(&options("north", unsafe_text));
     let said = server.validate();
     assert!(said.contains("sslmode=require") && said.contains("verify-full") && !said.contains("pass word"), "{said}");
+    let roots = cluster.roots().display().to_string();
+    server.reconfigure(&options("north", cluster.connection_string_over_tls("db").replace(&roots, "/nowhere.pem")));
+    let said = server.validate();
+    assert!(said.contains("sslrootcert /nowhere.pem"), "{said}");
+    let port = format!("port={}", cluster.port());
+    let away = cluster.connection_string("db").replace(&port, "port=1");
+    server.reconfigure(&options("north", away));
+    let said = server.validate();
+    assert!(said.contains("was not looked at"), "{said}");
     server.reconfigure(&options("north", text));
     let said = server.validate();
     assert!(said.contains("is valid") || !said.contains("connection_string"), "{said}");
@@ -114,6 +123,22 @@ fn a_second_server_of_the_same_name_does_not_start() {
     second.spawn();
     let said = || second.log().contains("give each its own server_name");
     expect_within(DEADLINE, "it says why", || second.log(), said);
+}
+
+#[test]
+fn a_server_whose_name_was_changed_does_not_begin_as_another_one() {
+    let cluster = Cluster::shared();
+    let text = cluster.connection_string(&cluster.create_database());
+    let mut server = Server::start(&options("north", text.clone()));
+    server.kill();
+    server.reconfigure(&options("south", text.clone()));
+    let says_so = |said: &str| said.contains("data_dir belongs to server_name") && said.contains("remove that file");
+    let said = server.validate();
+    assert!(says_so(&said), "{said}");
+    server.spawn();
+    expect_within(DEADLINE, "it says why", || server.log(), || says_so(&server.log()));
+    std::fs::remove_file(server.directory().join("data/server-name")).expect("on purpose");
+    server.restart();
 }
 
 #[test]

@@ -53,6 +53,21 @@ fn short_ca(ca_ttl: &'static str) -> ServerOptions {
     ServerOptions { ca_ttl, agent_ttl: "2s", x509_svid_ttl: "2s", ..ServerOptions::default() }
 }
 
+#[test]
+fn no_join_token_is_made_for_a_time_that_is_known_to_be_wrong() {
+    let mut server = Server::start(&ServerOptions::default());
+    server.cli(&["token", "generate"]);
+    server.kill();
+    server.spawn_at("+10h");
+    let refused = || server.cli_output(&["token", "generate"]);
+    let told =
+        || String::from_utf8_lossy(&refused().stderr).contains("good for a wrong time: this server's clock says");
+    expect_within(DEADLINE, "it is refused", || server.log(), told);
+    server.kill();
+    server.restart();
+    server.cli(&["token", "generate"]);
+}
+
 //= FLT-H3
 #[test]
 fn a_token_that_is_gone_is_told_with_its_code_and_forgotten_when_it_is_back() {

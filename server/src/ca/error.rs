@@ -32,11 +32,12 @@ pub enum CaError {
     /// What the journal says.
     #[error("the CA journal is unusable")]
     Journal(#[from] JournalError),
-    /// The active CA's key is not in the token.
+    /// The active CA's key is not in the key manager.
     #[error(
-        "the key of the active CA (slot {slot}, {key}) is not in the token: restore the token from its backup; if the CA moves to \
-         another key manager, name the one before in a second KeyManager block with previous = true; if the key is lost for good, delete this server's row of table ca_journals from the data store to found a new CA, and give every \
-         agent the new trust bundle"
+        "the key of the active CA (slot {slot}, {key}) is missing: restore what held it, the token or the file keys_path names, from its \
+         backup; if the CA moves to another key manager, name the one before in a second KeyManager block with previous = true; if the key \
+         is lost for good, add KeyManager \"memory\" with previous = true: then a new CA signs at once, the old root stays in the trust \
+         bundle, and agents have to be given the new one; nothing is deleted from the data store for that"
     )]
     KeyLost {
         /// Which authority's key it was.

@@ -28,6 +28,7 @@ use crate::facts::tier::TierAuthorities;
 use crate::keys::{Key, KeyManagers};
 use crate::store::Store;
 
+pub use journals::refuse_another_name;
 use journals::{read_others, read_own, refuse_another_ca};
 
 /// What is counted is written down this often, seconds counted: a crash loses no more of it.

@@ -1,9 +1,13 @@
 //! What a server is called beside others that share its token.
 
+mod kept;
+
 use std::fmt;
 use std::str::FromStr;
 
 use thiserror::Error;
+
+pub use kept::{KeptNameError, check_kept_name, keep_name};
 
 /// Longest name accepted, bytes.
 const MAX_BYTES: usize = 63;

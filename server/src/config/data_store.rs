@@ -7,18 +7,38 @@ use ironroot_shell::settings::{Section, places};
 
 use super::PROGRAM;
 use super::server_block::ServerBlock;
-use crate::store::{Address, Location};
+use crate::ca::{check_kept_name, refuse_another_name};
+use crate::store::{Address, Location, StoreError};
 
 /// Reads the block; without one the database is a file in the server's directory.
 pub(super) fn read(plugins: &Section<'_>, server: Option<&ServerBlock>) -> Option<Location> {
     let location = read_location(plugins, server);
     if let (Some(location), Some(server)) = (&location, server) {
-        plugins.look("DataStore", || {
-            let told = |error| format!("{location}: {}", describe(&error));
-            location.recognise(&server.trust_domain).map_err(told)
-        });
+        plugins.look("DataStore", || look_at(location, plugins, server).map_err(|why| format!("{location}: {why}")));
     }
     location
+}
+
+/// What a start would refuse. A database that is out of reach may be there when the server starts.
+fn look_at(location: &Location, plugins: &Section<'_>, server: &ServerBlock) -> Result<(), String> {
+    let name = match location {
+        Location::Postgres(_) => check_kept_name(&server.data_dir, &server.server_name).map_err(|why| describe(&why)),
+        Location::Sqlite(_) => Ok(()),
+    };
+    match location.recognise(&server.trust_domain) {
+        Err(why @ StoreError::Unreachable(_)) => {
+            plugins.warn("DataStore", format!("{location} was not looked at: {}", describe(&why)));
+            return name;
+        }
+        recognised => recognised.map_err(|why| describe(&why))?,
+    }
+    for file in location.open_to_others() {
+        let path = file.display();
+        plugins.warn("DataStore", format!("others have rights to {path}, which holds join tokens: chmod 600 {path}"));
+    }
+    let journals = location.ca_journals(&server.trust_domain).unwrap_or_default();
+    refuse_another_name(&journals, &server.trust_domain, &server.server_name).map_err(|why| describe(&why))?;
+    name
 }
 
 fn read_location(plugins: &Section<'_>, server: Option<&ServerBlock>) -> Option<Location> {
@@ -82,5 +102,7 @@ fn read_postgres(data: &Section<'_>, server: Option<&ServerBlock>) -> Option<Loc
     }
     let exchanges = server.map(|server| server.key_exchanges).unwrap_or_default();
     let address = Address::parse(&text, exchanges);
-    address.map_err(|why| data.mistake("connection_string", why.to_string())).ok().map(Box::new).map(Location::Postgres)
+    let address = address.map_err(|why| data.mistake("connection_string", why.to_string())).ok()?;
+    data.look("connection_string", || address.files_are_good());
+    Some(Location::Postgres(Box::new(address)))
 }

@@ -4,7 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ironroot_api::{SpiffeId, TrustDomain};
-use ironroot_shell::serving_certificate::CertificateFiles;
+use ironroot_shell::command_line::describe;
+use ironroot_shell::serving_certificate::{CertificateFiles, ServingCertificate};
 use ironroot_shell::settings::{Section, format_duration, places};
 
 use super::acme::{self, AcmeConfig};
@@ -208,5 +209,11 @@ pub(super) fn read_files(files: &Section<'_>) -> Option<CertificateFiles> {
         files.mistake("file_sync_interval", format!("must be {} or more", format_duration(SHORTEST_FILE_SYNC)));
     }
     files.finish();
-    Some(CertificateFiles { certificate: certificate?, key: key?, sync_interval })
+    let named = CertificateFiles { certificate: certificate?, key: key?, sync_interval };
+    let can_be_read = [&named.certificate, &named.key].iter().all(|path| places::readable_file(path).is_ok());
+    files.look("cert_file_path", || match can_be_read {
+        true => ServingCertificate::load(named.clone()).map(drop).map_err(|error| describe(&error)),
+        false => Ok(()),
+    });
+    Some(named)
 }

@@ -155,6 +155,9 @@ fn refuse_unsupported(server: &Section<'_>, experimental: &Section<'_>) {
 fn read_audit(server: &Section<'_>) -> AuditConfig {
     let enabled = server.boolean("audit_log_enabled").unwrap_or(true);
     let file = server.path("audit_log_file");
+    if let Some(file) = &file {
+        server.look("audit_log_file", || places::appendable_file(file));
+    }
     let required = server.boolean("audit_log_required").unwrap_or(false);
     if required && !(enabled && file.is_some()) {
         server.mistake(

@@ -50,9 +50,10 @@ impl Federation {
     }
 }
 
-/// A trust domain that does not count has no older and newer: of those that it shows the last one counts.
+/// A trust domain that does not count has no older and newer: of those that it shows the last one counts. One that has counted goes on:
+/// whoever may answer in its name puts back what it has revoked otherwise, by leaving the number out.
 //= FED-04 SPIFFE Federation 4.2: "SHOULD be used when comparing the freshness or ordering of two trust bundles"
 fn refuse_older(held: Option<&Bundle>, found: &Bundle) -> Result<(), FederationError> {
     let (held, found) = (held.map_or(0, Bundle::sequence_number), found.sequence_number());
-    if found != 0 && found < held { Err(FederationError::WentBack { held, found }) } else { Ok(()) }
+    if found < held { Err(FederationError::WentBack { held, found }) } else { Ok(()) }
 }

@@ -12,7 +12,7 @@ use ironroot_shell::telemetry::MetricsError;
 use thiserror::Error;
 
 use crate::acme::FolderError;
-use crate::ca::CaError;
+use crate::ca::{CaError, KeptNameError};
 use crate::config::AttestorFileError;
 use crate::devices::DeviceError;
 use crate::facts::older_state::OlderState;
@@ -72,6 +72,9 @@ pub enum RunError {
     ServingCertificate(#[from] ServingCertificateError),
     #[error("cannot use what is kept of certificates by ACME")]
     Acme(#[from] FolderError),
+    /// Another name than the one that the server had.
+    #[error(transparent)]
+    Name(#[from] KeptNameError),
     /// Whether the database is older than what was here before cannot be told.
     #[error(transparent)]
     Mark(#[from] MarkError),

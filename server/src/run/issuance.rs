@@ -9,19 +9,28 @@ use tracing::error;
 use super::{RunError, blocking};
 use crate::ca::{Journal, Place, ServerName, Slot};
 use crate::config::ServerConfig;
-use crate::issuance_log::{DIRECTORY, Event, IssuanceLog, LogError};
+use crate::issuance_log::{DIRECTORY, Event, ID_FILE_NAME, IssuanceLog, LogError};
 use crate::store::{Changed, Facts, Follows, News, Store, StoreError};
 
 /// Opens it. One that is broken is set aside, and another is begun, which every agent is told of: a server that signs nothing because of
 /// its log helps nobody.
 pub(super) async fn open_log(config: &ServerConfig, accepted: Option<u64>) -> Result<IssuanceLog, RunError> {
     let directory = config.data_dir.join(DIRECTORY);
+    if is_missing(&config.data_dir) {
+        error!(directory = %directory.display(), "the issuance log is missing, though this server has had one (issuance.id is there): is its disk mounted, was it removed? It is begun anew, and what was issued before is in no log of this server");
+    }
     let log = blocking(move || open(&directory, accepted)).await?;
     if accepted.is_some() {
         let object = "an older state was accepted".to_owned();
         log.append(Event { method: "AcceptOlderState".to_owned(), object, by: "operator".to_owned() });
     }
     Ok(log)
+}
+
+/// Its ID is made once the log is open for the first time.
+fn is_missing(data_dir: &Path) -> bool {
+    let mut segments = std::fs::read_dir(data_dir.join(DIRECTORY)).into_iter().flatten();
+    data_dir.join(ID_FILE_NAME).exists() && segments.next().is_none()
 }
 
 fn open(directory: &Path, accepted: Option<u64>) -> Result<IssuanceLog, LogError> {
@@ -74,4 +83,20 @@ fn authorities(facts: &Facts<'_>, server: &ServerName) -> Result<BTreeSet<String
 
 fn authority(object: &str) -> Event {
     Event { method: "Authority".to_owned(), object: object.to_owned(), by: "this server".to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_was_there_and_is_not_is_missing_and_one_that_never_was_is_not() {
+        let data_dir = tempfile::tempdir().expect("directory");
+        assert!(!is_missing(data_dir.path()), "a first start");
+        IssuanceLog::open(&data_dir.path().join(DIRECTORY), None).expect("begun");
+        crate::issuance_log::log_id(data_dir.path()).expect("made");
+        assert!(!is_missing(data_dir.path()));
+        std::fs::remove_dir_all(data_dir.path().join(DIRECTORY)).expect("removed");
+        assert!(is_missing(data_dir.path()));
+    }
 }

@@ -1,5 +1,6 @@
 //! The data store and the CA, once nothing speaks for it that they are older than what was here before, or an operator has accepted that.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use tracing::{error, info, warn};
 use super::doors::Doors;
 use super::open_keys::open_keys;
 use super::{RunError, blocking, ca_policy, part, upstream};
-use crate::ca::{CertificateAuthority, Rotation};
+use crate::ca::{CertificateAuthority, KeptNameError, Rotation, ServerName, check_kept_name, keep_name};
 use crate::clock::ClockSource;
 use crate::config::ServerConfig;
 use crate::endpoints;
@@ -23,7 +24,7 @@ use crate::issuance_log::{DIRECTORY, last_revision};
 use crate::keys::KeyManagers;
 use crate::older_state::{Mark, RecoveredBans, note_of_mark, outrun, recover_bans};
 use crate::registry::Registry;
-use crate::store::{Store, StoreError, Transaction};
+use crate::store::{Location, Store, StoreError, Transaction};
 
 /// How often it is looked whether the operator has spoken.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -44,6 +45,7 @@ pub(super) struct Settled {
 /// ready, and others come back.
 pub(super) async fn settle(config: &ServerConfig, mut doors: Doors) -> Result<(Doors, Settled), RunError> {
     let (mut keys, mut waited) = (None, None);
+    about_name(config, check_kept_name).await?;
     loop {
         let store = open_store(config).await?;
         let older = match store.change::<_, StoreError>(|tx| tx.older_state()).await? {
@@ -59,7 +61,10 @@ pub(super) async fn settle(config: &ServerConfig, mut doors: Doors) -> Result<(D
         let waiting = match older.filter(OlderState::waits) {
             Some(waiting) => waiting,
             None => match begin(config, &store, &mut keys, accepted).await? {
-                Begun::Whole(settled) => return Ok((doors, *settled)),
+                Begun::Whole(settled) => {
+                    about_name(config, keep_name).await?;
+                    return Ok((doors, *settled));
+                }
                 Begun::Older(evidence) => note(&store, evidence).await?,
             },
         };
@@ -67,6 +72,18 @@ pub(super) async fn settle(config: &ServerConfig, mut doors: Doors) -> Result<(D
         store.close().await;
         doors = wait(config, doors, &waiting).await?;
         waited = Some((waiting, revision));
+    }
+}
+
+/// A file of SQLite has one server, and knows its name itself.
+async fn about_name(
+    config: &ServerConfig,
+    does: fn(&Path, &ServerName) -> Result<(), KeptNameError>,
+) -> Result<(), RunError> {
+    let (data_dir, server) = (config.data_dir.clone(), config.server_name.clone());
+    match config.data_store {
+        Location::Sqlite(_) => Ok(()),
+        Location::Postgres(_) => Ok(blocking(move || does(&data_dir, &server)).await?),
     }
 }
 

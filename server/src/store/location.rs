@@ -52,6 +52,22 @@ impl Location {
         }
     }
 
+    /// Files of it to which others than their owner have rights: whoever reads them has its join tokens.
+    pub fn open_to_others(&self) -> Vec<PathBuf> {
+        match self {
+            Self::Sqlite(path) => sqlite::open_to_others(path),
+            Self::Postgres(_) => Vec::new(),
+        }
+    }
+
+    /// The CA's journal of each server of a file, by name. On a database that servers share each name has a CA of its own. Changes nothing.
+    pub fn ca_journals(&self, trust_domain: &TrustDomain) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        match self {
+            Self::Sqlite(path) => sqlite::peek(path, trust_domain, |facts| facts.ca_journals()),
+            Self::Postgres(_) => Ok(Vec::new()),
+        }
+    }
+
     /// Copies what is there into the new file `to`, as one moment has it; a server may be running on it.
     pub fn copy(&self, to: &Path, trust_domain: &TrustDomain) -> Result<Summary, StoreError> {
         match self {

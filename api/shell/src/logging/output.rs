@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -59,8 +59,23 @@ impl LogOutput {
         match self.reopen() {
             Ok(()) if self.file.is_some() => tracing::info!("log file reopened"),
             Ok(()) => {}
-            Err(error) => tracing::error!(%error, "could not reopen the log file, the old one stays open"),
+            Err(error) => {
+                let file = self.path().unwrap_or(Path::new("")).display();
+                tracing::error!(%error, %file, "could not reopen the log file, the old one stays open");
+            }
         }
+    }
+
+    /// The file's name; none of standard error.
+    pub fn path(&self) -> Option<&Path> {
+        self.file.as_ref().map(|file| file.path.as_path())
+    }
+
+    /// Whether what is appended goes to a file that has the name still.
+    pub fn has_its_name(&self) -> bool {
+        let Some(file) = &self.file else { return true };
+        let (open, named) = (file.current.load().metadata(), std::fs::metadata(&file.path));
+        matches!((open, named), (Ok(open), Ok(named)) if (open.dev(), open.ino()) == (named.dev(), named.ino()))
     }
 
     /// Keeps SIGUSR2 from ending the process and, for a file, starts the thread that reopens it on the signal.

@@ -47,6 +47,15 @@ pub fn usable_file(path: &Path, made: &Path) -> Result<(), String> {
     usable_directory(directory)
 }
 
+/// Whether lines could be appended to a file at `path`: nothing else is in its place, and its directory is there.
+pub fn appendable_file(path: &Path) -> Result<(), String> {
+    if path.is_dir() {
+        return Err(format!("{} is a directory: give the path of a file", path.display()));
+    }
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    existing_directory(directory)
+}
+
 /// Whether `directory` is there.
 pub fn existing_directory(directory: &Path) -> Result<(), String> {
     match directory.is_dir() {

@@ -1,6 +1,6 @@
 //! Keys that server and agent have in common.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::{Section, places};
 use crate::logging::{LogConfig, LogFormat, LogLevel};
@@ -45,8 +45,8 @@ pub fn read_health_checks(root: &Section<'_>) -> Option<HealthChecks> {
 /// Reads `log_file`, `log_level` and `log_format`.
 pub fn read_logging(section: &Section<'_>) -> LogConfig {
     let file = section.string("log_file").filter(|file| file != "-").map(PathBuf::from);
-    if let Some(directory) = file.as_deref().and_then(Path::parent).filter(|path| !path.as_os_str().is_empty()) {
-        section.look("log_file", || places::existing_directory(directory));
+    if let Some(file) = &file {
+        section.look("log_file", || places::appendable_file(file));
     }
     LogConfig {
         level: section.parsed("log_level", str::parse::<LogLevel>).unwrap_or_default(),

@@ -1,5 +1,6 @@
 //! The journals of the data store: this server's, and those of others.
 
+use ironroot_api::TrustDomain;
 use tracing::info;
 
 use crate::ca::journal::Journal;
@@ -26,6 +27,27 @@ pub(super) async fn read_others(store: &Store, policy: &CaPolicy) -> Result<Vec<
         Ok(Journal::from_bytes(&bytes, &policy.trust_domain, &server)?)
     });
     read.collect()
+}
+
+/// The same before anything is opened, of the journals that a file of SQLite holds; one that cannot be read is told at the start.
+pub fn refuse_another_name(
+    journals: &[(String, Vec<u8>)],
+    trust_domain: &TrustDomain,
+    server: &ServerName,
+) -> Result<(), CaError> {
+    // A server without a name is given one, and goes on with its CA.
+    if journals.iter().any(|(name, _)| name == server.as_str() || name.is_empty()) {
+        return Ok(());
+    }
+    let read = |(name, bytes): &(String, Vec<u8>)| {
+        Journal::from_bytes(bytes, trust_domain, &name.parse().unwrap_or_default()).ok()
+    };
+    let found: Vec<_> =
+        journals.iter().filter_map(read).filter(Journal::is_founded).map(|journal| journal.server()).collect();
+    match found.is_empty() {
+        true => Ok(()),
+        false => Err(CaError::OtherServersCa { found, server: server.clone() }),
+    }
 }
 
 /// A server without a CA founds one only where there is none, if the data store is locked by one server: another name is its own then,

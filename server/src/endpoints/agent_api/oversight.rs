@@ -67,6 +67,11 @@ impl AgentApi {
         }
         let value = if request.token.is_empty() { uuid::Uuid::new_v4().to_string() } else { request.token };
         let alias = request.agent_id.map(|id| SpiffeId::from_pb(Some(&id))).transpose().map_err(|e| invalid(&e))?;
+        if let Some(alarm) = self.0.ca.clock().alarm() {
+            let status =
+                Status::unavailable(format!("no join token is made that would be good for a wrong time: {alarm}"));
+            return Err(self.0.audit.refused(by.caller(), "CreateJoinToken", "", status));
+        }
         let now_unix = self.0.now_unix();
         let expires_at = now_unix + i64::from(request.ttl);
         let created = self.0.registry.create_join_token(by, &value, expires_at, alias.as_ref(), now_unix).await;

@@ -1,5 +1,6 @@
 //! The audit's lines in a file of their own, one JSON object a line; and what happens when they cannot be written.
 
+use std::io;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -53,19 +54,37 @@ impl AuditFile {
 
     /// Whether nothing may go on now. Asks the disk again, by a line, but not for each caller.
     pub(super) fn must_not_go_on(&self) -> bool {
-        let Some(asked) = self.trouble().as_ref().map(|trouble| trouble.asked).filter(|_| self.is_required) else {
+        if !self.is_required {
             return false;
-        };
-        if asked.elapsed() >= ASKED_AGAIN_AFTER {
+        }
+        let asked = self.trouble().as_ref().map(|trouble| trouble.asked);
+        let is_due = asked.map_or_else(|| !self.output.has_its_name(), |asked| asked.elapsed() >= ASKED_AGAIN_AFTER);
+        if is_due {
             self.write(json!({ "status": "success", "method": "Resume" }));
         }
         self.trouble().is_some()
     }
 
+    /// Why nothing may go on now; none if it may. As [`must_not_go_on`](Self::must_not_go_on).
+    pub fn reason(&self) -> Option<String> {
+        self.must_not_go_on().then(|| self.trouble().as_ref().map(|trouble| trouble.why.clone()).unwrap_or_default())
+    }
+
+    /// Where each line must be kept, it goes to the file that whoever reads it finds: one that was moved away or removed is made anew.
+    fn append(&self, line: &str) -> io::Result<()> {
+        if self.is_required && !self.output.has_its_name() {
+            self.output.reopen()?;
+        }
+        self.output.append(line)
+    }
+
     pub(super) fn write(&self, mut line: Value) {
         line["time"] = utc(wall_unix()).to_string().into();
         line["type"] = "audit".into();
-        let written = self.output.append(&format!("{line}\n"));
+        let written = self.append(&format!("{line}\n")).map_err(|error| {
+            let path = self.output.path().unwrap_or(Path::new("")).display();
+            io::Error::new(error.kind(), format!("audit_log_file {path}: {error}"))
+        });
         let mut trouble = self.trouble();
         match written {
             Ok(()) => {
@@ -103,6 +122,29 @@ mod tests {
         assert!(required.must_not_go_on());
         assert_eq!(required.lost(), 2, "after a while it is asked again");
         assert!(!AuditFile::open(full, false).expect("opens").must_not_go_on());
+    }
+
+    #[test]
+    fn lines_that_must_be_kept_go_to_the_file_of_that_name_or_nothing_goes_on() {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path().join("audit.json");
+        let file = AuditFile::open(&path, true).expect("opens");
+        std::fs::remove_file(&path).expect("removed");
+        assert!(!file.must_not_go_on(), "it is made anew");
+        assert!(std::fs::read_to_string(&path).expect("there").contains("Resume"));
+        std::fs::remove_file(&path).and_then(|()| std::fs::create_dir(&path)).expect("a directory in its place");
+        assert!(file.must_not_go_on(), "without a signal");
+        file.reopen();
+        let reason = file.reason().expect("trouble");
+        assert!(reason.contains("audit_log_file") && reason.contains("audit.json"), "{reason}");
+        std::fs::remove_dir(&path).expect("removed");
+        file.trouble().as_mut().expect("trouble").asked -= ASKED_AGAIN_AFTER;
+        assert_eq!(file.reason(), None);
+        assert!(path.is_file());
+    }
+
+    #[test]
+    fn a_line_is_an_object_of_json() {
         let directory = tempfile::tempdir().expect("directory");
         let path = directory.path().join("audit.json");
         let file = AuditFile::open(&path, true).expect("opens");

@@ -132,6 +132,11 @@ impl Address {
         self
     }
 
+    /// Whether the files that it names can be read, and are what they are to be.
+    pub fn files_are_good(&self) -> Result<(), String> {
+        self.proof().map_or(Ok(()), |proof| super::tls::Tls::of(proof).map(drop).map_err(|error| error.to_string()))
+    }
+
     pub(super) fn proof(&self) -> Option<&ServerProof> {
         self.proof.as_ref()
     }

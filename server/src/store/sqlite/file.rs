@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tracing::{error, info};
 
 use super::schema::Migration;
-use super::{replace, schema};
+use super::{replace, rights, schema};
 use crate::store::engine::{Engine, Next};
 use crate::store::sql::Session;
 use crate::store::{Facts, StoreError, Transaction};
@@ -24,7 +24,7 @@ use crate::store::{Facts, StoreError, Transaction};
 /// How long a change waits for another program (a backup, a shell) to let go of the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The database holds join tokens: nobody but the server reads it.
-const MODE: u32 = 0o600;
+pub(super) const MODE: u32 = 0o600;
 
 /// Smallest page, and so smallest file, of SQLite, bytes. Source: sqlite.org/fileformat2.html §1.3.2.
 const MIN_BYTES: u64 = 512;
@@ -140,6 +140,7 @@ pub(super) fn open_with(
     if replace::is_cut_off(path) {
         return Err(StoreError::RestoreCutOff(path.to_owned()));
     }
+    rights::keep_to_owner(path);
     if !exists(path)? {
         create(path, trust_domain, migrations)?;
     }
@@ -156,6 +157,9 @@ pub(super) fn open_with(
 /// One server per file. The lock is the kernel's: it ends with the process, however that ends. A process that is just ending,
 /// or a child that has not become its own program yet, may still have it for a moment: that is waited for.
 pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
+    if path.is_dir() {
+        return Err(StoreError::open(path, std::io::Error::from(ErrorKind::IsADirectory)));
+    }
     let lock_path = beside(path, ".lock");
     let mut options = OpenOptions::new();
     let file = options.create(true).truncate(false).write(true).mode(MODE).open(&lock_path);
@@ -210,9 +214,20 @@ fn publish(draft: &Path, path: &Path) -> std::io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
+/// Why a start would refuse what is at `path`, as far as a look at it tells.
+pub(in crate::store) fn would_open(path: &Path, trust_domain: &TrustDomain) -> Result<(), StoreError> {
+    if path.is_dir() {
+        return Err(StoreError::open(path, std::io::Error::from(ErrorKind::IsADirectory)));
+    }
+    match replace::is_cut_off(path) {
+        true => Err(StoreError::RestoreCutOff(path.to_owned())),
+        false => recognise(path, trust_domain),
+    }
+}
+
 /// Whose file is at `path`, as far as reading a few pages can tell; nothing is written to it, and a server may be running on it.
 /// No file is no mistake: one will be made.
-pub(in crate::store) fn recognise(path: &Path, trust_domain: &TrustDomain) -> Result<(), StoreError> {
+pub(super) fn recognise(path: &Path, trust_domain: &TrustDomain) -> Result<(), StoreError> {
     if !exists(path)? {
         return Ok(());
     }

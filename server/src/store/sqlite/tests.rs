@@ -350,3 +350,23 @@ fn sqlites_codes_become_what_an_operator_can_act_on() {
     assert!(matches!(error(ffi::SQLITE_NOTADB), StoreError::Corrupt(_)));
     assert!(matches!(error(ffi::SQLITE_IOERR), StoreError::Sql(_)));
 }
+
+#[test]
+fn a_file_that_others_may_read_is_its_owners_alone_once_it_was_opened() {
+    let fixture = Fixture::new();
+    drop(fixture.open());
+    let mode = || std::fs::metadata(fixture.path()).expect("there").permissions().mode() & 0o777;
+    std::fs::set_permissions(fixture.path(), std::fs::Permissions::from_mode(0o664)).expect("set");
+    assert_eq!(super::open_to_others(&fixture.path()), [fixture.path()]);
+    drop(fixture.open());
+    assert_eq!((mode(), super::open_to_others(&fixture.path()).len()), (0o600, 0));
+}
+
+#[test]
+fn a_directory_is_no_database_and_gets_no_lock_beside_it() {
+    let fixture = Fixture::new();
+    std::fs::create_dir(fixture.path()).expect("made");
+    let refused = fixture.open_with(schema::MIGRATIONS).map(drop).expect_err("a directory");
+    assert!(matches!(refused, StoreError::Open { .. }), "{refused}");
+    assert!(!file::beside(&fixture.path(), ".lock").exists());
+}
