@@ -27,6 +27,8 @@ use crate::store::Store;
 const PROBE_INTERVAL: Duration = Duration::from_secs(10);
 /// How often one that failed is asked.
 const TROUBLED_PROBE_INTERVAL: Duration = Duration::from_secs(2);
+/// However often callers fail, the token is asked no sooner after it was asked.
+const LEAST_PAUSE: Duration = Duration::from_millis(500);
 /// A token that does not answer for this time is not ready, though its callers wait longer.
 const PROBE_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -94,9 +96,9 @@ impl Readiness {
 
     /// Keeps asking the token, and tells the log when the answer as a whole changes. Runs until dropped.
     pub async fn keep(&self) {
-        let mut was_ready = true;
+        let (mut was_ready, mut unless_within) = (true, PROBE_INTERVAL);
         loop {
-            let token = self.ask_token().await;
+            let token = self.ask_token(unless_within).await;
             let wait = if token.is_some() { TROUBLED_PROBE_INTERVAL } else { PROBE_INTERVAL };
             *self.token.lock().unwrap_or_else(PoisonError::into_inner) = token;
             match self.reason() {
@@ -105,12 +107,17 @@ impl Readiness {
                 _ => {}
             }
             was_ready = self.reason().is_none();
-            sleep(wait).await;
+            sleep(LEAST_PAUSE).await;
+            unless_within = tokio::select! {
+                () = sleep(wait - LEAST_PAUSE) => PROBE_INTERVAL,
+                // A caller has found out what the next look would.
+                () = self.ca.signed().one_failed() => Duration::ZERO,
+            };
         }
     }
 
-    async fn ask_token(&self) -> Option<String> {
-        match timeout(PROBE_PATIENCE, self.ca.probe(PROBE_INTERVAL)).await {
+    async fn ask_token(&self, unless_within: Duration) -> Option<String> {
+        match timeout(PROBE_PATIENCE, self.ca.probe(unless_within)).await {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(describe(&error)),
             Err(_) => Some(format!("it has not answered for {} s", PROBE_PATIENCE.as_secs())),

@@ -277,3 +277,13 @@ fn a_wrong_request_is_told_without_a_server() {
         assert!(error.starts_with("Error: ") && error.contains(reason), "{arguments:?}: {error}");
     }
 }
+
+#[test]
+fn a_second_entry_that_is_to_be_deleted_is_not_passed_over() {
+    let output = run(&["entry", "delete", "-entryID", "a", "-entryID", "b", "-socketPath", "/nowhere"]);
+    let said = text(&output.stderr);
+    assert!(
+        !output.status.success() && said.contains("given 2 times") && said.contains("nothing was deleted"),
+        "{said}"
+    );
+}

@@ -215,6 +215,42 @@ fn a_root_above_that_signs_nothing_any_more_is_tainted_and_revoked_by_its_subjec
     });
 }
 
+#[test]
+fn what_is_prepared_stays_where_the_authority_above_does_not_certify_another_and_roots_above_are_shown() {
+    let name = "what_is_prepared_stays_where_the_authority_above_does_not_certify_another_and_roots_above_are_shown";
+    SoftHsm::run_in_child(name, |hsm| {
+        run(async {
+            let files = UpstreamFiles::new(&rcgen::PKCS_ECDSA_P256_SHA256);
+            let lab = Lab::new(hsm, DAY).below(&files);
+            let reading = Reading { wall_unix: NOW, boot_seconds: NOW };
+            let (ca, rotation) = lab.start_rotating(ClockSource::new("boot", move || reading)).await.unwrap();
+            let rotating = tokio::spawn(rotation.run());
+            let operator = Administrator::local(PeerCredentials { pid: 1, uid: 0, gid: 0 });
+            let prepare = || Order::Prepare(Purpose::X509Ca);
+            let prepared = ca.obey(&operator, prepare()).await.unwrap();
+            files.has_key(false);
+            ca.obey(&operator, prepare()).await.expect_err("nobody certifies");
+            let stays = async || ca.local_authorities(Purpose::X509Ca).prepared == Some(prepared.clone());
+            expect_within_async(DEADLINE, "it stays", || format!("{:?}", ca.local_authorities(Purpose::X509Ca)), stays)
+                .await;
+            files.has_key(true);
+            let root = first_root(&ca.bundle().borrow().authorities[0]);
+            files.replace(&rcgen::PKCS_ECDSA_P256_SHA256);
+            let next = ca.obey(&operator, prepare()).await.unwrap();
+            assert_ne!(next.id, prepared.id);
+            let shown = async || {
+                let roots = ca.local_authorities(Purpose::Root);
+                let id = |state: Option<ironroot_server::ca::AuthorityState>| state.map(|state| state.id);
+                (id(roots.active), id(roots.prepared)) == (Some(root.clone()), Some(next.upstream_id.clone()))
+            };
+            expect_within_async(DEADLINE, "both roots", || format!("{:?}", ca.local_authorities(Purpose::Root)), shown)
+                .await;
+            assert!(ca.renewed_above().is_some_and(|how| how.contains("puts certificate and key there")));
+            rotating.abort();
+        });
+    });
+}
+
 fn first_root(der: &[u8]) -> String {
     let id = Certificate::parse(der).unwrap().subject_key_id().unwrap();
     id.iter().map(|byte| format!("{byte:02x}")).collect()

@@ -143,6 +143,11 @@ impl CertificateAuthority {
         self.policy.root_ttl_seconds.is_some()
     }
 
+    /// Who makes the roots of the authority above, and how; none where there is none above.
+    pub fn renewed_above(&self) -> Option<&'static str> {
+        self.upstream.as_ref().map(|upstream| upstream.renewed_by())
+    }
+
     /// The authorities of that purpose: which signs, which comes next, which signed before.
     pub fn local_authorities(&self, purpose: Purpose) -> LocalAuthorities {
         self.published.local_authorities(purpose)

@@ -5,6 +5,7 @@ use ironroot_text::hex::hex;
 
 use super::journal::{Authority, Credential, Journal, Slot, SlotName, Slots};
 use super::purpose::Purpose;
+use crate::facts::tier::{TierAuthorities, TierAuthority, TierOrigin};
 
 /// One authority. Source: SPIRE, `AuthorityState`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,6 +32,26 @@ pub struct LocalAuthorities {
 }
 
 impl LocalAuthorities {
+    /// The roots of the authority above that the bundle has: of the CA that signs, of the next one if that is another, and one of before.
+    pub(super) fn above(journal: &Journal, tiers: &TierAuthorities) -> Self {
+        let state = |root: &TierAuthority| {
+            let is_root = root.origin == TierOrigin::Above;
+            let id = root.subject_key_id().filter(|_| is_root)?;
+            Some(AuthorityState { id, expires_at_unix: root.expires_at, ..AuthorityState::default() })
+        };
+        let roots: Vec<AuthorityState> = tiers.authorities.iter().filter_map(state).collect();
+        let cas = journal.slots(Purpose::X509Ca);
+        let of = |ca: Option<(SlotName, &Authority)>| {
+            let id = ca.and_then(|(_, ca)| ca.root_above())?;
+            roots.iter().find(|root| root.id == id).cloned()
+        };
+        let (active, prepared) = (of(cas.active()), of(cas.prepared()));
+        let prepared = prepared.filter(|prepared| active.as_ref() != Some(prepared));
+        let signs = |root: &&AuthorityState| [&active, &prepared].into_iter().flatten().any(|one| one == *root);
+        let old = roots.iter().find(|root| !signs(root)).cloned();
+        Self { active, prepared, old }
+    }
+
     /// As the journal has them.
     pub(super) fn of(journal: &Journal, purpose: Purpose) -> Self {
         let slots = journal.slots(purpose);

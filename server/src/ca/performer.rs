@@ -154,7 +154,10 @@ impl Performer {
 
     /// The authorities of a purpose, as an operator sees them.
     pub(super) fn local_authorities(&self, purpose: Purpose) -> LocalAuthorities {
-        LocalAuthorities::of(&self.journal, purpose)
+        match (purpose, &self.upstream) {
+            (Purpose::Root, Some(_)) => LocalAuthorities::above(&self.journal, &self.tiers),
+            _ => LocalAuthorities::of(&self.journal, purpose),
+        }
     }
 
     /// Learns what the servers that share the data store have published.

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use ironroot_shell::telemetry::{Counter, Histogram};
+use tokio::sync::Notify;
 
 /// What is signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,20 +63,51 @@ pub struct Outcomes {
 
 /// Of all kinds.
 #[derive(Debug, Default)]
-pub struct Signed([Outcomes; SignedFor::ALL.len()]);
+pub struct Signed {
+    outcomes: [Outcomes; SignedFor::ALL.len()],
+    failure: Notify,
+}
 
 impl Signed {
     /// Those of one kind.
     pub fn of(&self, what: SignedFor) -> &Outcomes {
-        &self.0[what as usize]
+        &self.outcomes[what as usize]
     }
 
     /// Notes what came of a request that began then, and passes it on.
     pub(super) fn note<T, E>(&self, what: SignedFor, began: Instant, done: Result<T, E>) -> Result<T, E> {
         match &done {
             Ok(_) => self.of(what).signed.took(began.elapsed()),
-            Err(_) => self.of(what).failed.one_more(),
+            Err(_) => {
+                self.of(what).failed.one_more();
+                self.failure.notify_one();
+            }
         }
         done
+    }
+
+    /// Waits until a request has failed, if none has since the last that was waited for. For one who waits.
+    pub async fn one_failed(&self) {
+        self.failure.notified().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_failure_is_told_and_once() {
+        let signed = Signed::default();
+        let note = |done: Result<(), ()>| drop(signed.note(SignedFor::Agent, Instant::now(), done));
+        note(Ok(()));
+        let nothing = tokio::time::timeout(Duration::ZERO, signed.one_failed()).await;
+        assert!(nothing.is_err(), "what was signed is no failure");
+        note(Err(()));
+        note(Err(()));
+        signed.one_failed().await;
+        assert!(tokio::time::timeout(Duration::ZERO, signed.one_failed()).await.is_err(), "once for both");
     }
 }

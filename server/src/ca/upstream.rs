@@ -66,6 +66,21 @@ impl Upstream {
         }
     }
 
+    /// How its root is replaced, as the rest of a sentence.
+    pub(super) fn renewed_by(&self) -> &'static str {
+        match self {
+            Self::Disk(_) => {
+                "whoever has made the files of UpstreamAuthority \"disk\" makes the next root, and puts certificate and key there"
+            }
+            Self::Spire(_) => {
+                "prepare it at the server above (UpstreamAuthority \"spire\"), and this one takes it into its bundle"
+            }
+            Self::Token(_) => {
+                "make it with ca ceremony root and append it to roots_path (UpstreamAuthority \"pkcs11\"): see the handbook"
+            }
+        }
+    }
+
     /// Whether who certifies is not there most of the time: the next CA is made long before it is needed.
     pub(super) fn is_away(&self) -> bool {
         matches!(self, Self::Token(_))

@@ -12,7 +12,7 @@ use super::run::Flags;
 use crate::backup::{OpenBackup, OperatorKey, RestoreReport, Target};
 use crate::config::ServerConfig;
 use crate::issuance_log::DIRECTORY;
-use crate::older_state::{Accepted, RecoveredBans, accept};
+use crate::older_state::{AcceptError, Accepted, RecoveredBans, accept};
 
 /// Puts a backup back; the server must be stopped.
 #[derive(Debug, Args)]
@@ -105,7 +105,10 @@ impl Accept {
         let config = self.file.load(ServerConfig::load)?;
         keep_files_private();
         // One that is not there is not made.
-        config.data_store.older_state(&config.trust_domain).map_err(CommandError::run)?;
+        let older = config.data_store.older_state(&config.trust_domain).map_err(CommandError::run)?;
+        if !older.is_some_and(|older| older.waits()) {
+            return Err(CommandError::run(AcceptError::NothingWaits));
+        }
         let store = config.data_store.open(&config.trust_domain).map_err(CommandError::run)?;
         let accepted = block_on(async {
             let issuance = config.data_dir.join(DIRECTORY);

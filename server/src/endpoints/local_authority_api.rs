@@ -248,8 +248,17 @@ impl LocalAuthority for LocalAuthorityApi {
 }
 
 impl LocalAuthorityApi {
-    /// Whether there is a root above the CAs.
+    /// Whether there is a root above the CAs, of this server or of the authority above.
+    pub(super) fn require_any_root(&self) -> Result<(), Status> {
+        if self.0.ca.renewed_above().is_some() { Ok(()) } else { self.require_root() }
+    }
+
+    /// Whether there is a root of this server's own above the CAs.
     pub(super) fn require_root(&self) -> Result<(), Status> {
+        if let Some(how) = self.0.ca.renewed_above() {
+            let words = format!("the root is not this server's: {how}");
+            return Err(Status::failed_precondition(words));
+        }
         let no_root = || status(OrderRefusal::NoRoot.into(), "");
         if self.0.ca.has_root() { Ok(()) } else { Err(no_root()) }
     }

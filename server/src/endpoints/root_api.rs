@@ -20,7 +20,7 @@ impl Root for RootApi {
         request: Request<pb::GetRootStateRequest>,
     ) -> Result<Response<pb::GetRootStateResponse>, Status> {
         let _: Administrator = granted(&request)?;
-        self.0.require_root()?;
+        self.0.require_any_root()?;
         let LocalAuthorities { active, prepared, old } = self.0.state(Purpose::Root)?;
         let [active, prepared, old] = [active, prepared, old].map(|state| state.map(whole));
         Ok(Response::new(pb::GetRootStateResponse { active, prepared, old }))

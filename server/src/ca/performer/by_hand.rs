@@ -5,7 +5,8 @@ use tracing::{error, info};
 
 use super::Performer;
 use crate::ca::CaError;
-use crate::ca::journal::{Authority, Journal, Slot};
+use crate::ca::issuer::Candidate;
+use crate::ca::journal::{Authority, Journal, Place, Slot};
 use crate::ca::local_authorities::AuthorityState;
 use crate::ca::orders::OrderError;
 use crate::ca::purpose::Purpose;
@@ -13,6 +14,7 @@ use crate::ca::rotation::Step;
 use crate::ca::rotation::by_hand::{
     Action, Leaving, MayActivate, MayDisown, MayPrepare, MayRevoke, MayTaint, Order, OrderRefusal,
 };
+use crate::ca::upstream;
 use crate::clock::Moment;
 use crate::facts::tier::{TierAuthority, TierCredential};
 use crate::store::Transaction;
@@ -70,6 +72,7 @@ impl Performer {
         if !matches!(self.journal.slot(place), Slot::Intended(_)) {
             // Who signs comes first, as in the plan: without a root nothing is given up.
             self.signer_of(place.purpose, moment).await?;
+            self.ask_above_first(place, moment).await?;
             let (key, journal) = self.choose_key(place).await?;
             let before = self.journal.slot(place).key().filter(|before| before.name != key.name).cloned();
             self.persist(journal.replace(place, key)).await?;
@@ -85,6 +88,19 @@ impl Performer {
             // The log says why.
             _ => Err(self.keys.none_free(place).into()),
         }
+    }
+
+    /// What is prepared already gives way only if the authority above certifies at all: it is asked with the key that is there, and what it
+    /// answers is nobody's. One that is not there most of the time is asked by a request that waits, for the new key.
+    async fn ask_above_first(&mut self, place: Place, moment: Moment) -> Result<(), CaError> {
+        let Some(upstream) = self.upstream.clone().filter(|above| place.purpose == Purpose::X509Ca && !above.is_away())
+        else {
+            return Ok(());
+        };
+        let Slot::Prepared(prepared) = self.journal.slot(place).clone() else { return Ok(()) };
+        let Some(key) = self.find_idle_key(place, &prepared).await? else { return Ok(()) };
+        let (number, record) = (prepared.key, prepared.in_token);
+        upstream::certify(&upstream, Candidate { key, number, record }, &self.policy, moment).await.map(drop)
     }
 
     async fn activate_by_hand(&mut self, may: MayActivate, moment: Moment) -> Result<AuthorityState, OrderError> {

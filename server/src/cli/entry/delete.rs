@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 use ironroot_api::pb::entry::entry_client::EntryClient;
 use ironroot_api::pb::entry::{BatchDeleteEntryRequest, BatchDeleteEntryResponse};
-use ironroot_shell::command_line::{Reply, code_name};
+use ironroot_shell::command_line::{CommandError, Reply, code_name};
 use serde_json::{Value, json};
 use tonic::Code;
 
@@ -25,7 +25,7 @@ pub(in crate::cli) struct Delete {
     connection: Connection,
     /// ID of the entry to delete, as entry show prints it
     #[arg(long = "entryID", value_name = "ENTRY", required_unless_present = "file", conflicts_with = "file")]
-    entry_id: Option<String>,
+    entry_ids: Vec<String>,
     /// A JSON file with IDs; - for standard input
     #[arg(long, value_name = "PATH")]
     file: Option<PathBuf>,
@@ -39,7 +39,7 @@ impl Delete {
         self.connection.run(async |connection| {
             let Read { content: ids, notes } = match &self.file {
                 Some(path) => data_file::ids(path)?,
-                None => Read { content: self.entry_id.iter().cloned().collect(), notes: String::new() },
+                None => Read { content: vec![self.only_id()?], notes: String::new() },
             };
             let channel = connection.open().await?;
             if !self.force {
@@ -49,6 +49,19 @@ impl Delete {
             let response = EntryClient::new(channel).batch_delete_entry(request).await?;
             Ok(Reply { notes, ..reply(&response.into_inner()) })
         })
+    }
+}
+
+impl Delete {
+    /// SPIRE's command deletes the last that is named, and says nothing of the others.
+    fn only_id(&self) -> Result<String, CommandError> {
+        match self.entry_ids.as_slice() {
+            [id] => Ok(id.clone()),
+            ids => Err(CommandError::Usage(format!(
+                "-entryID is given {} times, and one entry is deleted at a time: nothing was deleted; for several give -file with {{\"ids\": [...]}}",
+                ids.len()
+            ))),
+        }
     }
 }
 

@@ -44,10 +44,14 @@ pub enum SpireStoreError {
     #[error("it is damaged ({0}): restore it from its backup")]
     Damaged(String),
     #[error(
-        "it has schema version {found} (written by SPIRE {code_version}); versions {} to {} are read, of SPIRE 1.9 to 1.16: start that \
-         server's next version once, which migrates it",
+        "it has schema version {found} (written by SPIRE {code_version}); versions {} to {} are read, of SPIRE 1.9 to 1.16: {}",
         SCHEMA_VERSIONS.start(),
-        SCHEMA_VERSIONS.end()
+        SCHEMA_VERSIONS.end(),
+        if found > SCHEMA_VERSIONS.end() {
+            "it is newer than what this server knows, so take a newer Ironroot"
+        } else {
+            "start SPIRE 1.9 or newer on it once, which migrates it"
+        }
     )]
     Version { found: i64, code_version: String },
     /// Not one row that says which version it has.
@@ -80,5 +84,17 @@ impl From<StoreError> for SpireStoreError {
 impl From<rusqlite::Error> for SpireStoreError {
     fn from(error: rusqlite::Error) -> Self {
         StoreError::from(error).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_is_too_new_is_not_sent_to_a_newer_spire() {
+        let told = |found| SpireStoreError::Version { found, code_version: "1.2.3".to_owned() }.to_string();
+        assert!(told(SCHEMA_VERSIONS.end() + 1).contains("take a newer Ironroot"));
+        assert!(told(SCHEMA_VERSIONS.start() - 1).contains("which migrates it"));
     }
 }

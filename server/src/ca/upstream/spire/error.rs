@@ -38,7 +38,7 @@ pub enum SpireError {
     #[error("cannot reach the upstream server at {0}")]
     Connect(String, #[source] tonic::transport::Error),
     /// It does not do what it was asked for.
-    #[error("the upstream server refuses")]
+    #[error("{}", if .0.code() == tonic::Code::Unavailable { "the upstream server does not answer" } else { "the upstream server refuses" })]
     Refused(#[source] Status),
     /// One of these, in the middle of something.
     #[error("{what}")]
