@@ -43,7 +43,7 @@ fn a_server_that_runs_has_no_fault_and_one_that_does_not_run_yet_neither() {
     let beside = findings(&doctor(&server, &[]));
     assert_eq!(faults(&beside), Vec::<&Value>::new());
     assert!(about(&beside, "server")["says"].as_str().expect("words").contains("is healthy"), "{beside:#?}");
-    for what in ["token", "clock", "port of agents"] {
+    for what in ["token", "clock", "port of agents", "data store"] {
         assert_eq!(about(&beside, what)["verdict"], "good", "{beside:#?}");
     }
     assert_eq!(about(&findings(&doctor(&server, &["-noLogin"])), "token")["verdict"], "doubtful");
@@ -52,6 +52,10 @@ fn a_server_that_runs_has_no_fault_and_one_that_does_not_run_yet_neither() {
     let before = findings(&doctor(&server, &[]));
     assert_eq!(faults(&before), Vec::<&Value>::new());
     assert!(about(&before, "port of agents")["says"].as_str().expect("words").contains("is free"), "{before:#?}");
+    let database = server.directory().join("data/datastore.sqlite3");
+    std::fs::set_permissions(&database, std::fs::Permissions::from_mode(0o644)).expect("set");
+    let open = findings(&doctor(&server, &[]));
+    assert_eq!(about(&open, "rights of the data store")["verdict"], "doubtful", "{open:#?}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! `doctor`: whether this machine, now, has what the server needs.
 
+mod beside;
 mod token;
 
 use std::path::Path;
@@ -26,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The clock of no machine that runs this is before then, UNIX seconds (2026-01-01).
 const EARLIEST: i64 = 1_767_225_600;
 
-/// Looks whether this machine has what the server needs: token, PIN, ports, disk, names; says what to do next.
+/// Looks whether this machine has what the server needs: token, PIN, data store, ports, disk, names; says what to do next.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Run it as the daemon's user, whether the server runs or not: nothing is changed. What validate finds in the file, it \
@@ -63,6 +64,8 @@ impl Doctor {
         look_at_ports(&mut findings, &config, runs);
         look_at_names(&mut findings, &config);
         look_at_clock(&mut findings, wall_unix());
+        beside::look_at_store(&mut findings, &config);
+        beside::look_at_above(&mut findings, &config);
         look_at_keys(&mut findings, &config, self.no_login).await;
         findings
     }
