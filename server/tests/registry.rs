@@ -320,6 +320,23 @@ async fn a_second_attestation_unseats_the_first_certificate() {
 }
 
 #[tokio::test]
+async fn a_certificate_that_was_superseded_while_it_waited_is_not_renewed() {
+    let fixture = Fixture::new().await;
+    let a = agent_id("a");
+    fixture.attest(agent("a", "1", &[])).await;
+    let let_in = authenticated(&a, 1);
+    fixture.attest(agent("a", "7", &[])).await;
+    assert!(matches!(fixture.registry.renew_agent(&let_in, "2", 3_000).await, Err(RegistryError::NotActive)));
+    assert_eq!((fixture.standing("2"), fixture.standing("7")), (AgentStanding::NotActive, AgentStanding::Active));
+    // Nor one whose successor was used meanwhile.
+    let let_in = authenticated(&a, 7);
+    fixture.registry.renew_agent(&let_in, "8", 3_000).await.expect("renews");
+    fixture.registry.activate_agent(&shown(&a, 8)).await.expect("activates");
+    assert!(matches!(fixture.registry.renew_agent(&let_in, "9", 4_000).await, Err(RegistryError::NotActive)));
+    assert_eq!(fixture.standing("9"), AgentStanding::NotActive);
+}
+
+#[tokio::test]
 async fn a_banned_agent_stays_out_until_it_is_deleted() {
     let mut fixture = Fixture::new().await;
     let a = agent_id("a");

@@ -70,6 +70,8 @@ impl Agent for AgentApi {
     async fn renew_agent(&self, request: Request<RenewAgentRequest>) -> Result<Response<RenewAgentResponse>, Status> {
         let agent: AuthenticatedAgent = granted(&request)?;
         self.0.limits.signing(agent.caller().address(), 1).await?;
+        // It may have waited for that; the change that stores the certificate looks once more.
+        self.0.agent_still_stands(&agent)?;
         let record =
             self.0.registry.agent(agent.id()).ok_or_else(|| Status::internal("agent vanished while it called"))?;
         if record.can_reattest {

@@ -52,19 +52,21 @@ impl Registry {
     }
 
     /// Stores a renewed certificate beside the current one, which stays good until the new one is first used: an agent
-    /// that loses the answer is not locked out.
+    /// that loses the answer is not locked out. Refused where the certificate that was shown is not the current one any more: who was let
+    /// pass with it may have waited while the agent attested anew.
     pub async fn renew_agent(
         &self,
         agent: &AuthenticatedAgent,
         serial: &str,
         not_after: i64,
     ) -> Result<(), RegistryError> {
-        let serial = serial.to_owned();
-        self.change_known_agent(agent.id(), move |agent| {
-            if agent.banned {
-                return Err(RegistryError::AgentBanned);
+        let (serial, shown) = (serial.to_owned(), agent.serial().to_owned());
+        self.change_known_agent(agent.id(), move |agent| match standing(&agent, &shown) {
+            AgentStanding::Active => Ok(AgentRecord { new_serial: serial.clone(), new_not_after: not_after, ..agent }),
+            AgentStanding::Banned => Err(RegistryError::AgentBanned),
+            AgentStanding::NotActive | AgentStanding::ActivatePending | AgentStanding::NotAttested => {
+                Err(RegistryError::NotActive)
             }
-            Ok(AgentRecord { new_serial: serial.clone(), new_not_after: not_after, ..agent })
         })
         .await
     }
