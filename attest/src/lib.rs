@@ -20,6 +20,7 @@ pub mod event_log;
 pub mod ima;
 mod link;
 pub mod node;
+mod other_forms;
 pub mod pcr_policy;
 pub mod selector;
 pub mod structures;

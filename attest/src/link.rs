@@ -80,7 +80,8 @@ pub(crate) fn algorithm_and_key(public_key_info: &[u8]) -> Option<(&[u8], &[u8])
     Some((algorithm, key))
 }
 
-fn contents(tlv: &[u8]) -> Option<&[u8]> {
+/// What is behind the header.
+pub(crate) fn contents(tlv: &[u8]) -> Option<&[u8]> {
     AnyRef::from_der(tlv).ok().map(|any| any.value())
 }
 

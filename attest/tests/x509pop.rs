@@ -167,6 +167,70 @@ fn a_certificate_is_the_same_however_its_signature_is_written_although_spires_id
     assert_ne!(first.certificate_sha256(), renewed.certificate_sha256());
 }
 
+/// Whoever has a certificate with an ECDSA signature (r, s) can write (r, n - s): SPIRE's ID is another, and each form knows the other's.
+#[test]
+fn a_certificate_knows_what_it_is_called_when_its_signature_is_written_in_another_way() {
+    let key = KeyPair::generate().expect("key");
+    for algorithm in [&rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ECDSA_P384_SHA384, &rcgen::PKCS_ED25519] {
+        let ca_key = KeyPair::generate_for(algorithm).expect("key");
+        let root = ca("Toy Root").self_signed(&ca_key).expect("signs");
+        let issuer = Issuer::new(ca("Toy Root"), ca_key);
+        let authorities = Authorities::from_pem(&root.pem()).expect("authorities");
+        let attested = |leaf: Vec<u8>| {
+            let holder = Holder::new(vec![leaf], &private(&key)).expect("a device");
+            let evidence = Evidence::from_json(&holder.evidence()).expect("parses");
+            let (pending, challenge) = evidence.verify(&authorities, &LIMITS, NOW).ok()?.challenge(NONCE, NOW);
+            pending.complete(&holder.respond(&challenge.to_json(), OWN).expect("answers"), NOW).ok()
+        };
+        let leaf = device("device-1").signed_by(&key, &issuer).expect("signs").der().to_vec();
+        let own = attested(leaf.clone()).expect("attested");
+        let others = own.certificate().other_fingerprints();
+        let Some(twin) = negated(&leaf, algorithm) else {
+            assert_eq!(others, Vec::<String>::new(), "written in one way");
+            continue;
+        };
+        assert!(others.contains(&sha1(&twin)) && !others.contains(&sha1(&leaf)), "{others:?}");
+        let again = attested(twin).expect("as good");
+        assert_eq!(again.certificate_sha256(), own.certificate_sha256());
+        assert!(again.certificate().other_fingerprints().contains(&own.certificate().fingerprint()));
+    }
+}
+
+/// A certificate with (r, n - s), by another hand than ours; none if the signature is of another kind.
+fn negated(leaf: &[u8], algorithm: &'static SignatureAlgorithm) -> Option<Vec<u8>> {
+    let order = match algorithm {
+        _ if *algorithm == rcgen::PKCS_ECDSA_P256_SHA256 => {
+            "0xffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551"
+        }
+        _ if *algorithm == rcgen::PKCS_ECDSA_P384_SHA384 => {
+            "0xffffffffffffffffffffffffffffffffffffffffffffffffc7634d81f4372ddf581a0db248b0a77aecec196accc52973"
+        }
+        _ => return None,
+    };
+    let script = "import sys\n\
+                  def tlv(b):\n\
+                  \x20n, h = b[1], 2\n\
+                  \x20if n > 127: h = 2 + n - 128; n = int.from_bytes(b[2:h], 'big')\n\
+                  \x20return b[:h + n], b[h:h + n], b[h + n:]\n\
+                  def of(t, c):\n\
+                  \x20l = len(c); k = (l.bit_length() + 7) // 8\n\
+                  \x20return bytes([t]) + (bytes([l]) if l < 128 else bytes([128 + k]) + l.to_bytes(k, 'big')) + c\n\
+                  number = lambda i: of(2, i.to_bytes(i.bit_length() // 8 + 1, 'big'))\n\
+                  _, c, _ = tlv(sys.stdin.buffer.read())\n\
+                  tbs, _, c = tlv(c); alg, _, c = tlv(c); _, bits, _ = tlv(c); _, both, _ = tlv(bits[1:])\n\
+                  _, r, both = tlv(both); _, s, _ = tlv(both)\n\
+                  r, s = [int.from_bytes(n, 'big') for n in (r, s)]\n\
+                  new = of(3, b'\\0' + of(48, number(r) + number(int(sys.argv[1], 16) - s)))\n\
+                  sys.stdout.buffer.write(of(48, tbs + alg + new))";
+    let mut python = std::process::Command::new("python3");
+    python.args(["-c", script, order]).stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    let mut python = python.spawn().expect("python3 is there");
+    std::io::Write::write_all(&mut python.stdin.take().expect("piped"), leaf).expect("written");
+    let written = python.wait_with_output().expect("ended");
+    assert!(written.status.success());
+    Some(written.stdout)
+}
+
 /// What SPIRE's agents sign with: Go's PSS takes the longest salt that fits.
 #[test]
 fn an_rsa_signature_with_the_longest_salt_is_as_good_as_one_with_the_hashs() {

@@ -241,7 +241,7 @@ impl AttestationError {
 ///     selectors: Default::default(),
 ///     can_reattest: true,
 ///     csr,
-///     proof: ironroot_server::node_attestation::Proof::Certificate { sha256: [0; 32] },
+///     proof: ironroot_server::node_attestation::Proof::Certificate { sha256: [0; 32], other_ids: vec![] },
 /// }
 /// # }
 /// ```
@@ -269,11 +269,16 @@ pub enum Proof {
         ek_sha256: [u8; 32],
         /// Of what the authority has signed of a certificate for one of its keys, if there was one.
         certificate_sha256: Option<[u8; 32]>,
+        /// See [`Proof::Certificate`].
+        other_ids: Vec<SpiffeId>,
     },
     /// A certificate that somebody gave the device: SHA-256 of what its authority has signed.
     Certificate {
         /// Of what the authority has signed of it (the TBSCertificate, DER).
         sha256: [u8; 32],
+        /// What the agent would be called if the certificate's signature were written in another way: bans that were taken over from
+        /// SPIRE say no more than an ID.
+        other_ids: Vec<SpiffeId>,
     },
     /// An X509-SVID of this trust domain that is exchanged for an agent's.
     Svid {
@@ -343,6 +348,17 @@ impl AttestedNode {
     pub fn certificate_sha256(&self) -> Option<[u8; 32]> {
         self.proof.certificate_sha256()
     }
+
+    /// What it would be called if the signature of its certificate were written in another way.
+    pub fn other_ids(&self) -> Vec<&SpiffeId> {
+        self.proof.other_ids()
+    }
+}
+
+/// `id` with the fingerprint in it, if it is there, replaced by each of `others`.
+fn renamed(id: &SpiffeId, fingerprint: &str, others: &[String]) -> Vec<SpiffeId> {
+    let others = others.iter().map(|other| id.as_str().replace(fingerprint, other));
+    others.filter_map(|other| SpiffeId::parse(&other).ok()).filter(|other| other != id).collect()
 }
 
 impl Proof {
@@ -383,9 +399,17 @@ impl Proof {
     fn certificate_sha256(&self) -> Option<[u8; 32]> {
         match self {
             Self::Chip { certificate_sha256, .. } => *certificate_sha256,
-            Self::Certificate { sha256 } | Self::Svid { sha256, .. } => Some(*sha256),
+            Self::Certificate { sha256, .. } | Self::Svid { sha256, .. } => Some(*sha256),
             Self::All(proofs) => proofs.iter().find_map(Self::certificate_sha256),
             Self::JoinToken(_) | Self::Tpm(_) | Self::Host { .. } | Self::Enrolled(_) => None,
+        }
+    }
+
+    fn other_ids(&self) -> Vec<&SpiffeId> {
+        match self {
+            Self::Chip { other_ids, .. } | Self::Certificate { other_ids, .. } => other_ids.iter().collect(),
+            Self::All(proofs) => proofs.iter().flat_map(Self::other_ids).collect(),
+            Self::JoinToken(_) | Self::Tpm(_) | Self::Svid { .. } | Self::Host { .. } | Self::Enrolled(_) => Vec::new(),
         }
     }
 }

@@ -90,6 +90,13 @@ fn entries_agents_bans_and_tokens_come_along_as_they_are() {
     add_agent(&connection, "spiffe://example.org/spire/agent/x509pop/banned", "x509pop", "", true, NOW - DAY);
     let selector = "INSERT INTO node_resolver_map_entries (spiffe_id, type, value) VALUES (?1, 'a', 'b:c')";
     connection.execute(selector, [agent]).unwrap();
+    // A ban is not lost over what our rules refuse of its agent.
+    let odd = "spiffe://example.org/spire/agent/x509pop/odd";
+    add_agent(&connection, odd, "x509pop", "", true, NOW - DAY);
+    connection.execute(selector, [odd]).unwrap();
+    connection.execute(&selector.replace("'b:c'", "char(10)"), [odd]).unwrap();
+    let pending = "UPDATE attested_node_entries SET new_serial_number = 'no number' WHERE spiffe_id = ?1";
+    connection.execute(pending, [odd]).unwrap();
     let renewing = "UPDATE attested_node_entries SET new_serial_number = '9', new_expires_at = ?1 WHERE spiffe_id = ?2";
     connection.execute(renewing, params![datetime(NOW + 90), agent]).unwrap();
     connection
@@ -100,7 +107,7 @@ fn entries_agents_bans_and_tokens_come_along_as_they_are() {
     run(async {
         let store = ours.store();
         let report = ours.take(&files, &store).await.unwrap();
-        assert_eq!((report.entries, report.agents, report.banned_agents, report.join_tokens), (1, 2, 1, 1));
+        assert_eq!((report.entries, report.agents, report.banned_agents, report.join_tokens), (1, 3, 2, 1));
         assert_eq!(why(&report, What::JoinToken), ["it has expired"]);
         let registry = Registry::load(store.clone()).await.unwrap();
         let entry = registry.entry("e-1").unwrap();
@@ -116,6 +123,9 @@ fn entries_agents_bans_and_tokens_come_along_as_they_are() {
         assert_eq!(agent.selectors.iter().map(ToString::to_string).collect::<Vec<_>>(), ["a:b:c"]);
         let banned = SpiffeId::parse("spiffe://example.org/spire/agent/x509pop/banned").unwrap();
         assert!(registry.agent(&banned).unwrap().banned);
+        let odd = registry.agent(&SpiffeId::parse(odd).unwrap()).unwrap();
+        assert!(odd.banned && odd.new_serial.is_empty());
+        assert_eq!(odd.selectors.iter().map(ToString::to_string).collect::<Vec<_>>(), ["a:b:c"]);
         use ironroot_server::store::ShownToken;
         assert_eq!(store.join_token("fresh", NOW).await.unwrap(), ShownToken::Good);
         assert_eq!(store.join_token("used-up", NOW).await.unwrap(), ShownToken::Unknown);

@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::agent_path::{AgentPathTemplate, Field, Kind, NoName, Value};
 use super::fresh::fresh;
-use super::{AttestationError, AttestedNode, Fault, NodeAttestation, Progress, Proof};
+use super::{AttestationError, AttestedNode, Fault, NodeAttestation, Progress, Proof, renamed};
 
 /// The attestation type.
 pub(super) const TYPE: &str = ATTESTATION_TYPE;
@@ -135,15 +135,17 @@ impl NodeAttestation {
         now_unix: i64,
     ) -> Result<AttestedNode, AttestationError> {
         let attested = pending.complete(response, now_unix).map_err(SshPopServerRefusal::from)?;
-        let path = policy.path(&attested)?;
+        let (path, certificate) = (policy.path(&attested)?, attested.certificate());
+        let id = self.trust_domain.id_with_path(&format!("/spire/agent{path}"))?;
+        let other_ids = renamed(&id, &certificate.fingerprint(), &certificate.other_fingerprints());
         Ok(AttestedNode {
-            id: self.trust_domain.id_with_path(&format!("/spire/agent{path}"))?,
+            id,
             attestation_type: TYPE.into(),
             // As in SPIRE, none.
             selectors: SelectorSet::default(),
             can_reattest: true,
             csr,
-            proof: Proof::Certificate { sha256: attested.certificate().signed_sha256() },
+            proof: Proof::Certificate { sha256: certificate.signed_sha256(), other_ids },
         })
     }
 }

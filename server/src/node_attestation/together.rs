@@ -223,12 +223,12 @@ mod tests {
     use super::*;
 
     fn chip(ek_sha256: [u8; 32]) -> Proof {
-        Proof::Chip { ek_sha256, certificate_sha256: None }
+        Proof::Chip { ek_sha256, certificate_sha256: None, other_ids: Vec::new() }
     }
 
     #[test]
     fn what_two_chips_prove_is_not_of_one_device() {
-        let certificate = Proof::Certificate { sha256: [1; 32] };
+        let certificate = Proof::Certificate { sha256: [1; 32], other_ids: Vec::new() };
         assert_eq!(of_one_chip(&[certificate.clone(), chip([2; 32])], &chip([2; 32])), Ok(()));
         assert_eq!(of_one_chip(&[chip([2; 32])], &certificate), Ok(()));
         let refusal = of_one_chip(&[certificate, chip([2; 32])], &chip([3; 32])).expect_err("another chip");

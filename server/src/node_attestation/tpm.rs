@@ -89,7 +89,7 @@ impl NodeAttestation {
             selectors: attested.selectors(),
             can_reattest: true,
             csr,
-            proof: Proof::Chip { ek_sha256: attested.ek_sha256(), certificate_sha256: None },
+            proof: Proof::Chip { ek_sha256: attested.ek_sha256(), certificate_sha256: None, other_ids: Vec::new() },
         })
     }
 

@@ -87,6 +87,8 @@ impl NodeAttestation {
         now_unix: i64,
     ) -> Result<AttestedNode, AttestationError> {
         let attested = pending.complete(response, now_unix)?;
+        let other_ids = attested.other_agent_paths().into_iter().map(|path| self.trust_domain.id_with_path(&path));
+        let other_ids = other_ids.collect::<Result<_, _>>()?;
         Ok(AttestedNode {
             id: self.trust_domain.id_with_path(&attested.agent_path())?,
             attestation_type: TYPE.into(),
@@ -96,6 +98,7 @@ impl NodeAttestation {
             proof: Proof::Chip {
                 ek_sha256: attested.ek_sha256(),
                 certificate_sha256: Some(attested.certificate_sha256()),
+                other_ids,
             },
         })
     }

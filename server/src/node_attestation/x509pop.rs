@@ -16,7 +16,7 @@ use webpki::KeyUsage;
 
 use super::agent_path::AgentPathTemplate;
 use super::fresh::fresh;
-use super::{AttestationError, AttestedNode, Circumstances, NodeAttestation, Progress, Proof};
+use super::{AttestationError, AttestedNode, Circumstances, NodeAttestation, Progress, Proof, renamed};
 use crate::rights::NoRight;
 pub use agent_fields::X509POP_FIELDS;
 pub use refusal::X509PopServerRefusal;
@@ -106,15 +106,17 @@ impl NodeAttestation {
         let exchanged = policy.issuers.exchanged_path(certificate, &self.trust_domain)?;
         let value = |name: &str| agent_fields::value(name, certificate, &self.trust_domain, &exchanged);
         let path = policy.agent_path.render(&value).map_err(X509PopServerRefusal::from)?;
+        let id = self.trust_domain.id_with_path(&format!("/spire/agent{path}"))?;
+        let other_ids = renamed(&id, &certificate.fingerprint(), &certificate.other_fingerprints());
         Ok(AttestedNode {
-            id: self.trust_domain.id_with_path(&format!("/spire/agent{path}"))?,
+            id,
             attestation_type: TYPE.into(),
             selectors: attested.selectors(self.trust_domain.as_str()),
             can_reattest: true,
             csr,
             proof: match (attested.certificate_sha256(), serial) {
                 (sha256, Some(serial)) => Proof::Svid { sha256, serial },
-                (sha256, None) => Proof::Certificate { sha256 },
+                (sha256, None) => Proof::Certificate { sha256, other_ids },
             },
         })
     }

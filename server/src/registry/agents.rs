@@ -303,18 +303,18 @@ fn settle(
             was_let_in.then_some(()).ok_or_else(|| (*refusal).into())
         }
         Proof::Tpm(device) => Ok(note_attested(tx, device, &agent.spiffe_id, now_unix)?),
-        Proof::Chip { ek_sha256, .. } => {
+        Proof::Chip { ek_sha256, other_ids, .. } => {
             refuse_banned(tx, ek_sha256)?;
-            one_certificate::refuse_under_another_id(tx, agent)
+            one_certificate::refuse_under_another_id(tx, agent, other_ids)
         }
         Proof::Host { first_use: true } if known.is_some() => Err(RegistryError::AlreadyAttested),
         Proof::Host { .. } => Ok(()),
-        Proof::Certificate { .. } => one_certificate::refuse_under_another_id(tx, agent),
+        Proof::Certificate { other_ids, .. } => one_certificate::refuse_under_another_id(tx, agent, other_ids),
         Proof::Svid { serial, .. } => {
             if tx.is_through_banned_agent(serial)? {
                 return Err(RegistryError::AgentBanned);
             }
-            one_certificate::refuse_under_another_id(tx, agent)
+            one_certificate::refuse_under_another_id(tx, agent, &[])
         }
         Proof::All(proofs) => proofs.iter().try_for_each(|proof| settle(tx, proof, agent, known, now_unix)),
     }

@@ -216,7 +216,10 @@ async fn write(registry: &Registry, model: &mut Model, number: i64, step: Step) 
         Step::PutAgent(agent) => {
             let banned_before = model.agents.iter().any(|a| a.spiffe_id == agent.spiffe_id && a.banned);
             assert_eq!(
-                registry.put_attested(agent.clone(), Proof::Certificate { sha256: [0; 32] }, number).await.is_err(),
+                registry
+                    .put_attested(agent.clone(), Proof::Certificate { sha256: [0; 32], other_ids: Vec::new() }, number)
+                    .await
+                    .is_err(),
                 banned_before
             );
             if !banned_before {

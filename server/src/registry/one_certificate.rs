@@ -3,15 +3,27 @@
 //! SPIRE's ID of an agent with a certificate is a hash of all its bytes. Whoever has the certificate can write its signature in
 //! another way and so have another ID: it would come back after a ban. What its authority has signed stays the same.
 
+use ironroot_api::SpiffeId;
+
 use crate::facts::agent::AgentRecord;
 use crate::store::Transaction;
 
 use super::RegistryError;
 
-/// Refuses `agent`, which has just proven its certificate, if there is an agent of another ID that has the same one.
-pub(super) fn refuse_under_another_id(tx: &Transaction<'_>, agent: &AgentRecord) -> Result<(), RegistryError> {
+/// Refuses `agent`, which has just proven its certificate, if there is an agent of another ID that has the same one. `other_ids`: what
+/// it would be called if the signature were written in another way; an agent that was taken over from SPIRE is known by its ID alone.
+pub(super) fn refuse_under_another_id(
+    tx: &Transaction<'_>,
+    agent: &AgentRecord,
+    other_ids: &[SpiffeId],
+) -> Result<(), RegistryError> {
     let Some(certificate) = &agent.certificate_sha256 else { return Ok(()) };
-    match tx.agent_with_certificate(certificate)? {
+    refuse(agent, tx.agent_with_certificate(certificate)?)?;
+    other_ids.iter().try_for_each(|id| refuse(agent, tx.agent(id)?.map(|(_, known)| known)))
+}
+
+fn refuse(agent: &AgentRecord, known: Option<AgentRecord>) -> Result<(), RegistryError> {
+    match known {
         Some(known) if known.spiffe_id == agent.spiffe_id => Ok(()),
         Some(known) if known.banned => Err(RegistryError::AgentBanned),
         Some(known) => Err(RegistryError::CertificateTaken { agent: known.spiffe_id }),
@@ -41,7 +53,7 @@ mod tests {
         let [one, twin, other] = [agent("one", 1), agent("twin", 1), agent("other", 2)];
         let attest = |agent: &AgentRecord| {
             let sha256 = agent.certificate_sha256.expect("has one");
-            registry.put_attested(agent.clone(), Proof::Certificate { sha256 }, 0)
+            registry.put_attested(agent.clone(), Proof::Certificate { sha256, other_ids: Vec::new() }, 0)
         };
         for agent in [&one, &one, &other] {
             attest(agent).await.expect("attests, and again");
@@ -63,6 +75,30 @@ mod tests {
         assert_eq!(registry.agent_with_certificate(&[2; 32]).expect("kept").spiffe_id, other.spiffe_id);
     }
 
+    /// SPIRE's database does not say which certificate an agent has.
+    #[tokio::test]
+    async fn an_agent_that_was_taken_over_is_found_by_what_its_certificate_is_called_when_it_is_written_in_another_way()
+    {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let trust_domain = TrustDomain::new("td").expect("legal");
+        let store = Store::open(&directory.path().join("datastore.sqlite3"), &trust_domain).expect("opens");
+        let banned = AgentRecord { banned: true, serial: String::new(), ..AgentRecord::example("banned") };
+        let good = AgentRecord::example("good");
+        let taken_over = [banned.clone(), good.clone()];
+        let put = move |tx: &Transaction<'_>| taken_over.iter().try_for_each(|agent| tx.put_agent(agent).map(drop));
+        store.change::<_, crate::store::StoreError>(put).await.expect("taken over");
+        let registry = Registry::load(store).await.expect("loads");
+        let attest = |other: &AgentRecord, of| {
+            let twin = AgentRecord { certificate_sha256: Some([of; 32]), ..AgentRecord::example("twin") };
+            let other_ids = vec![AgentRecord::example("nobody").spiffe_id, other.spiffe_id.clone()];
+            registry.put_attested(twin, Proof::Certificate { sha256: [of; 32], other_ids }, 0)
+        };
+        assert!(matches!(attest(&banned, 1).await, Err(RegistryError::AgentBanned)));
+        let refused = attest(&good, 2).await;
+        assert!(matches!(&refused, Err(RegistryError::CertificateTaken { agent }) if *agent == good.spiffe_id));
+        attest(&AgentRecord::example("gone"), 3).await.expect("nobody has it");
+    }
+
     /// An `agent_path_template` can give any name.
     #[tokio::test]
     async fn an_agent_does_not_lose_its_name_to_one_that_attests_in_another_way() {
@@ -71,7 +107,8 @@ mod tests {
         let store = Store::open(&directory.path().join("datastore.sqlite3"), &trust_domain).expect("opens");
         let registry = Registry::load(store).await.expect("loads");
         let agent = |kind: &str| AgentRecord { attestation_type: kind.to_owned(), ..AgentRecord::example("one") };
-        let attest = |agent, of| registry.put_attested(agent, Proof::Certificate { sha256: [of; 32] }, 0);
+        let proof = |of| Proof::Certificate { sha256: [of; 32], other_ids: Vec::new() };
+        let attest = |agent, of| registry.put_attested(agent, proof(of), 0);
         attest(agent("x509pop"), 1).await.expect("attests");
         let refused = attest(agent("other"), 2).await.expect_err("it is there");
         assert!(refused.to_string().contains("attests by x509pop: evict it"), "{refused}");

@@ -45,9 +45,12 @@ fn judge(found: SpireAgent, rules: &Rules, now_unix: i64) -> Result<AgentRecord,
         return Err("it is no agent's ID: its path is not below /spire/agent".to_owned());
     }
     let banned = found.serial_number.is_empty();
+    if banned {
+        return Ok(banned_agent(spiffe_id, found));
+    }
     let is_pending = !found.new_serial_number.is_empty() && found.new_serial_number != found.serial_number;
     let ends = found.expires_at.max(if is_pending { found.new_expires_at } else { 0 });
-    if !banned && found.can_reattest && ends <= now_unix {
+    if found.can_reattest && ends <= now_unix {
         return Err("its certificate has ended; it attests again when it comes back".to_owned());
     }
     for serial in [&found.serial_number, &found.new_serial_number] {
@@ -62,13 +65,36 @@ fn judge(found: SpireAgent, rules: &Rules, now_unix: i64) -> Result<AgentRecord,
         attestation_type: found.data_type,
         serial: found.serial_number,
         not_after: found.expires_at.max(0),
-        new_serial: if is_pending && !banned { found.new_serial_number } else { String::new() },
-        new_not_after: if is_pending && !banned { found.new_expires_at.max(0) } else { 0 },
+        new_serial: if is_pending { found.new_serial_number } else { String::new() },
+        new_not_after: if is_pending { found.new_expires_at.max(0) } else { 0 },
         can_reattest: found.can_reattest,
-        banned,
+        banned: false,
         selectors,
-        agent_version: found.agent_version.chars().take(MAX_AGENT_VERSION_BYTES / 4).collect(),
+        agent_version: agent_version(&found.agent_version),
         ek_sha256: None,
         certificate_sha256: None,
     })
+}
+
+/// A ban comes along whatever else stands with it: of its selectors those that can be selectors here.
+fn banned_agent(spiffe_id: SpiffeId, found: SpireAgent) -> AgentRecord {
+    let selectors = found.selectors.iter().filter_map(|(kind, value)| Selector::new(kind, value).ok());
+    AgentRecord {
+        spiffe_id,
+        attestation_type: found.data_type,
+        serial: String::new(),
+        not_after: found.expires_at.max(0),
+        new_serial: String::new(),
+        new_not_after: 0,
+        can_reattest: found.can_reattest,
+        banned: true,
+        selectors: selectors.collect(),
+        agent_version: agent_version(&found.agent_version),
+        ek_sha256: None,
+        certificate_sha256: None,
+    }
+}
+
+fn agent_version(text: &str) -> String {
+    text.chars().take(MAX_AGENT_VERSION_BYTES / 4).collect()
 }

@@ -8,7 +8,7 @@ use super::authorities::HostAuthorities;
 use super::key::{Purpose, SshKey};
 use super::refusal::SshPopRefusal;
 use super::signature::SshSignature;
-use super::wire::Reader;
+use super::wire::{self, Reader};
 
 /// What stands behind the type of a key in that of its certificates.
 const SUFFIX: &str = "-cert-v01@openssh.com";
@@ -134,8 +134,19 @@ impl HostCertificate {
 
     /// What SPIRE calls it: SHA-256 of all of it, in base64 for URLs without padding.
     pub fn fingerprint(&self) -> String {
-        URL_SAFE_NO_PAD.encode(digest(&SHA256, &self.0.blob))
+        fingerprint(&self.0.blob)
     }
+
+    /// The same of the certificate with its signature written in another way, which its holder can do.
+    pub fn other_fingerprints(&self) -> Vec<String> {
+        let signed = &self.0.blob[..self.0.signed];
+        let other = |signature: SshSignature| [signed, &wire::string(&signature.to_bytes())].concat();
+        self.0.signature.other_forms().into_iter().map(|signature| fingerprint(&other(signature))).collect()
+    }
+}
+
+fn fingerprint(blob: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(digest(&SHA256, blob))
 }
 
 fn names(packed: &[u8]) -> Result<Vec<String>, SshPopRefusal> {

@@ -2,6 +2,7 @@
 
 use super::refusal::SshPopRefusal;
 use super::wire::{self, Reader};
+use crate::other_forms;
 
 /// Longest signature accepted, bytes: one of an RSA key of 8192 bits.
 pub(super) const MAX_BYTES: usize = 1024;
@@ -22,6 +23,16 @@ impl SshSignature {
         let (format, blob) = (reader.text()?.to_owned(), reader.string()?.to_vec());
         reader.finish()?;
         Ok(Self { format, blob })
+    }
+
+    /// Those that are as good: of ECDSA's (r, s) there is (r, n - s).
+    pub(super) fn other_forms(&self) -> Vec<Self> {
+        let mut numbers = Reader::new(&self.blob);
+        let (true, Ok(r), Ok(s)) = (self.format.starts_with("ecdsa-"), numbers.positive(), numbers.positive()) else {
+            return Vec::new();
+        };
+        let written = |s: Vec<u8>| [wire::positive(r), wire::positive(&s)].concat();
+        other_forms::negated(s).map(|s| Self { format: self.format.clone(), blob: written(s) }).collect()
     }
 
     /// As it is parsed.

@@ -86,6 +86,43 @@ fn a_host_with_a_certificate_and_its_key_is_attested_by_what_the_certificate_say
     assert_eq!(certificate.fingerprint().len(), 43);
 }
 
+/// Of an authority on P-256 there are two signatures that are as good, and SPIRE's ID is a hash of all of the certificate.
+#[test]
+fn a_certificate_knows_what_it_is_called_when_its_signature_is_written_in_another_way() {
+    use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+
+    let authority = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).expect("key");
+    let point = wire::string(authority.public_key().as_ref());
+    let blob = [wire::string(b"ecdsa-sha2-nistp256"), wire::string(b"nistp256"), point].concat();
+    let line = format!("ecdsa-sha2-nistp256 {} ca\n", STANDARD.encode(&blob));
+    let authorities = HostAuthorities::from_lines(&line).expect("a key");
+    let (draft, ed25519) = (Draft::new(), Draft::new().signed());
+    let body_of = |whole: &[u8], authority: &[u8]| {
+        let signature = wire::string(&signature(&draft.key, b"").to_bytes()).len();
+        let before = whole.len() - signature - wire::string(&blob_of(&draft.key)).len();
+        [&whole[..before], &wire::string(authority)].concat()
+    };
+    let body = body_of(&ed25519, &blob);
+    let signed = authority.sign(&aws_lc_rs::rand::SystemRandom::new(), &body).expect("signs");
+    let (r, s) = signed.as_ref().split_at(32);
+    let with = |s: &[u8]| {
+        let blob = [wire::positive(r), wire::positive(s)].concat();
+        let signature = SshSignature { format: "ecdsa-sha2-nistp256".to_owned(), blob };
+        [body.clone(), wire::string(&signature.to_bytes())].concat()
+    };
+    let believed = |blob: &[u8]| {
+        let verified = ShownCertificate::parse(blob).expect("read").verified(&authorities, NOW).expect("believed");
+        (verified.certificate().fingerprint(), verified.certificate().other_fingerprints())
+    };
+    let (own, others) = believed(&with(s));
+    let twin = crate::other_forms::negated(s).find(|other| other.len() == 32).expect("one on P-256");
+    let (other, back) = believed(&with(&twin));
+    assert!(own != other && others.contains(&other) && back.contains(&own), "{own} {others:?}, {other} {back:?}");
+    let plain = Draft::new();
+    let verified = plain.verified().expect("believed");
+    assert!(verified.certificate().other_fingerprints().is_empty(), "Ed25519 has one form");
+}
+
 #[test]
 fn who_has_not_the_key_or_is_late_is_not() {
     let draft = Draft::new();

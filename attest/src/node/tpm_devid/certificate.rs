@@ -8,12 +8,14 @@ use crate::authorities::{Fingerprint, fingerprint};
 use crate::link::Link;
 use crate::node::device_certificate::common_name;
 use crate::node::signed_sha256::{SignedSha256, of_signed};
+use crate::other_forms;
 use crate::structures::PublicKey;
 
 /// A DevID certificate, parsed.
 #[derive(Clone, Debug)]
 pub(super) struct DevIdCertificate {
     pub(super) fingerprint: Fingerprint,
+    pub(super) other_fingerprints: Vec<Fingerprint>,
     pub(super) signed_sha256: SignedSha256,
     pub(super) key: PublicKey,
     pub(super) subject: Option<String>,
@@ -32,6 +34,7 @@ impl DevIdCertificate {
         let spki = tbs.subject_public_key_info().to_der().map_err(|_| TpmDevIdRefusal::Malformed)?;
         Ok(Self {
             fingerprint: fingerprint(der),
+            other_fingerprints: other_forms::of_certificate(der).iter().map(|other| fingerprint(other)).collect(),
             signed_sha256: of_signed(link.tbs),
             key: PublicKey::from_spki_der(&spki).map_err(TpmDevIdRefusal::CertifiedKey)?,
             subject: common_name(tbs.subject()),

@@ -25,6 +25,7 @@ pub struct Pending {
 #[derive(Clone, Debug)]
 pub struct AttestedDevId {
     fingerprint: Fingerprint,
+    other_fingerprints: Vec<Fingerprint>,
     certificate_sha256: [u8; 32],
     ek_sha256: [u8; 32],
     selectors: SelectorSet,
@@ -48,6 +49,7 @@ impl Pending {
         }
         Ok(AttestedDevId {
             fingerprint: self.verified.certificate.fingerprint,
+            other_fingerprints: self.verified.certificate.other_fingerprints.clone(),
             certificate_sha256: self.verified.certificate.signed_sha256,
             ek_sha256: self.verified.ek_sha256,
             selectors: selectors(&self.verified),
@@ -58,7 +60,12 @@ impl Pending {
 impl AttestedDevId {
     /// Path of the agent's SPIFFE ID: `/spire/agent/tpm_devid/` and the SHA-1 of the certificate in hex.
     pub fn agent_path(&self) -> String {
-        format!("/spire/agent/{ATTESTATION_TYPE}/{}", hex(&self.fingerprint))
+        agent_path(&self.fingerprint)
+    }
+
+    /// The same of the certificate with its signature written in another way, which its holder can do.
+    pub fn other_agent_paths(&self) -> Vec<String> {
+        self.other_fingerprints.iter().map(agent_path).collect()
     }
 
     /// SHA-256 of what the authority has signed (TBSCertificate): the same however the signature is written, which the path is not.
@@ -75,6 +82,10 @@ impl AttestedDevId {
     pub fn selectors(&self) -> &SelectorSet {
         &self.selectors
     }
+}
+
+fn agent_path(fingerprint: &Fingerprint) -> String {
+    format!("/spire/agent/{ATTESTATION_TYPE}/{}", hex(fingerprint))
 }
 
 fn selectors(verified: &Verified) -> SelectorSet {

@@ -11,11 +11,13 @@ use super::refusal::X509PopRefusal;
 use crate::authorities::{Fingerprint, fingerprint};
 use crate::link::Link;
 use crate::node::signed_sha256::{SignedSha256, of_signed};
+use crate::other_forms;
 
 /// A device's certificate, parsed. Whether the device has its key is another question.
 #[derive(Clone, Debug)]
 pub struct DeviceCertificate {
     pub(super) fingerprint: Fingerprint,
+    other_fingerprints: Vec<Fingerprint>,
     pub(super) signed_sha256: SignedSha256,
     pub(super) key: ProofKey,
     subject: Names,
@@ -35,6 +37,7 @@ impl DeviceCertificate {
         }
         Ok(Self {
             fingerprint: fingerprint(der),
+            other_fingerprints: other_forms::of_certificate(der).iter().map(|other| fingerprint(other)).collect(),
             signed_sha256: of_signed(link.tbs),
             key: ProofKey::of(&link.certificate)?,
             subject: Names::of(tbs.subject()),
@@ -47,6 +50,11 @@ impl DeviceCertificate {
     /// SHA-1 of the certificate, lower-case hexadecimal, as SPIRE names it.
     pub fn fingerprint(&self) -> String {
         hex(&self.fingerprint)
+    }
+
+    /// The same of the certificate with its signature written in another way, which its holder can do.
+    pub fn other_fingerprints(&self) -> Vec<String> {
+        self.other_fingerprints.iter().map(hex).collect()
     }
 
     /// Lower-case hexadecimal, of an even number of digits. Source: SPIRE, `SerialNumberHex`.

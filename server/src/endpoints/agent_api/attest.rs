@@ -217,7 +217,8 @@ impl ServerState {
         if node.is_first_use() && self.registry.agent(node.id()).is_some_and(|known| !known.banned) {
             return Err(registry_status(RegistryError::AlreadyAttested));
         }
-        for known in self.registry.agent(node.id()).into_iter().chain(of_its_certificate) {
+        let renamed = node.other_ids().into_iter().filter_map(|id| self.registry.agent(id));
+        for known in self.registry.agent(node.id()).into_iter().chain(of_its_certificate).chain(renamed) {
             if known.banned {
                 let message = format!("failed to attest: agent {} is banned", known.spiffe_id);
                 return Err(permission_denied(Reason::AgentBanned, &message));
