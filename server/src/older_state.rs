@@ -15,5 +15,5 @@ mod bans;
 mod mark;
 
 pub use accepting::{AcceptError, Accepted, accept, recover_bans};
-pub use bans::{BANS_TOLD_ANEW, RecoveredBans};
+pub use bans::{BANS_TOLD_ANEW, RecoveredBans, carry_ban};
 pub use mark::{MAX_MARK_BYTES, Mark, MarkError, keep_mark, note_of_mark, outrun};

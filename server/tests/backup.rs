@@ -171,6 +171,30 @@ async fn what_is_put_back_is_what_there_was_but_bans_stay_and_join_tokens_are_bu
 }
 
 #[tokio::test]
+async fn the_ban_of_a_certificate_that_has_another_id_in_the_backup_comes_along_and_holds_for_both() {
+    let place = Place::new();
+    let put = async |agent: AgentRecord| {
+        let store = place.store();
+        store.change::<_, StoreError>(move |tx| tx.put_agent(&agent).map(drop)).await.expect("put");
+        store.close().await;
+    };
+    let of = |name: &str| AgentRecord { certificate_sha256: Some([7; 32]), ..agent(name) };
+    put(AgentRecord { banned: false, serial: "1".into(), ..of("first") }).await;
+    let file = place.backup("b", false);
+    // Evicted since, back under another ID, and banned there.
+    put(AgentRecord { certificate_sha256: None, banned: false, ..of("first") }).await;
+    put(of("second")).await;
+    let open = OpenBackup::open(&file, None, place.target()).expect("opens");
+    let report = open.restore(NOW).await.expect("restored");
+    assert_eq!(report.carried.expect("carried over").banned_agents, ["spiffe://example.org/spire/agent/second"]);
+    let store = place.store();
+    assert_eq!(banned(&store).await.len(), 2);
+    let who = store.change::<_, StoreError>(|tx| tx.agent_with_certificate(&[7; 32])).await.expect("read");
+    assert!(who.expect("known by its certificate").banned);
+    store.close().await;
+}
+
+#[tokio::test]
 async fn a_key_file_is_in_a_sealed_backup_alone_and_goes_where_the_configuration_says() {
     let place = Place::new();
     fs::write(place.at("keys.json"), "secret").expect("written");

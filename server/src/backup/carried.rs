@@ -13,6 +13,7 @@ use crate::ca::{Journal, ServerName};
 use crate::facts::agent::AgentRecord;
 use crate::facts::device::{DeviceState, KnownDevice};
 use crate::facts::older_state::Evidence;
+use crate::older_state::carry_ban;
 use crate::registry::Registry;
 use crate::store::{Facts, Store, StoreError, Transaction};
 
@@ -80,8 +81,7 @@ impl Newer {
     fn carry(&self, tx: &Transaction<'_>, trust_domain: &TrustDomain) -> Result<Carried, StoreError> {
         let mut carried = Carried::default();
         for agent in &self.agents {
-            if tx.agent(&agent.spiffe_id)?.is_none_or(|(_, known)| !known.banned) {
-                tx.put_agent(agent)?;
+            if carry_ban(tx, agent)? {
                 carried.banned_agents.push(agent.spiffe_id.to_string());
             }
         }

@@ -122,16 +122,34 @@ impl LoggedBans {
 /// certificate is one agent's.
 fn give_agent(tx: &Transaction<'_>, id: &SpiffeId, certificate: Option<[u8; 32]>) -> Result<bool, StoreError> {
     let known = tx.agent(id)?.map(|(_, known)| known);
-    let twin = certificate.map(|certificate| tx.agent_with_certificate(&certificate)).transpose()?.flatten();
-    let twin = twin.filter(|twin| twin.spiffe_id != *id);
-    let certificate = certificate.filter(|_| twin.is_none());
+    let certificate = certificate.map(|certificate| free(tx, id, certificate)).transpose()?.flatten();
     let is_news = known.as_ref().is_none_or(|known| !known.banned);
     if is_news || known.as_ref().is_some_and(|known| known.certificate_sha256.is_none() && certificate.is_some()) {
         let agent = banned_agent(id, known);
         tx.put_agent(&AgentRecord { certificate_sha256: agent.certificate_sha256.or(certificate), ..agent })?;
     }
-    if let Some(twin) = twin.filter(|twin| !twin.banned) {
+    Ok(is_news)
+}
+
+/// The certificate of a banned agent, if no other ID has it; an agent that has it under another one is banned instead.
+fn free(tx: &Transaction<'_>, id: &SpiffeId, certificate: [u8; 32]) -> Result<Option<[u8; 32]>, StoreError> {
+    let twin = tx.agent_with_certificate(&certificate)?.filter(|twin| twin.spiffe_id != *id);
+    let Some(twin) = twin else { return Ok(Some(certificate)) };
+    if !twin.banned {
         tx.put_agent(&banned_agent(&twin.spiffe_id.clone(), Some(twin)))?;
+    }
+    Ok(None)
+}
+
+/// Carries the ban of an agent over from another database, as that had it. Whether it was not banned. Of its certificate as above.
+pub fn carry_ban(tx: &Transaction<'_>, agent: &AgentRecord) -> Result<bool, StoreError> {
+    let certificate = agent.certificate_sha256.map(|certificate| free(tx, &agent.spiffe_id, certificate));
+    let certificate = certificate.transpose()?.flatten();
+    let known = tx.agent(&agent.spiffe_id)?.map(|(_, known)| known);
+    let is_news = known.as_ref().is_none_or(|known| !known.banned);
+    let known = known.and_then(|known| known.certificate_sha256);
+    if is_news || (known.is_none() && certificate.is_some()) {
+        tx.put_agent(&AgentRecord { certificate_sha256: certificate.or(known), ..agent.clone() })?;
     }
     Ok(is_news)
 }
