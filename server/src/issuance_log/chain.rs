@@ -3,11 +3,16 @@
 use std::fmt;
 
 use aws_lc_rs::digest::{Context, SHA256};
+use ironroot_api::spiffe_id::MAX_SPIFFE_ID_BYTES;
 use ironroot_text::hex::hex;
 use serde::{Deserialize, Serialize};
 
 /// Longest text of a record's field, bytes; what is longer is cut.
 pub const MAX_OBJECT_BYTES: usize = 1024;
+/// Longest object of a record that gives or lifts a ban, bytes: `certificate`, a hash, and an ID of any length. Cut, it would be another's.
+pub const MAX_BAN_BYTES: usize = MAX_SPIFFE_ID_BYTES + 128;
+/// What gives and lifts bans.
+const BANS: [&str; 4] = ["BanAgent", "BanDevice", "DeleteAgent", "DeleteDevice"];
 /// What every hash begins with: no other hash of ours does.
 const DOMAIN: &[u8] = b"ironroot issuance log 1\n";
 
@@ -98,10 +103,15 @@ fn hash(before: &[u8; 32], body: &Body) -> [u8; 32] {
     hash.finish().as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 
-/// `text`, not longer than a field may be.
-pub(super) fn clipped(mut text: String) -> String {
-    if text.len() > MAX_OBJECT_BYTES {
-        let end = (0..=MAX_OBJECT_BYTES).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
+/// Longest object of a record of that method, bytes.
+pub(super) fn longest_object(method: &str) -> usize {
+    if BANS.contains(&method) { MAX_BAN_BYTES } else { MAX_OBJECT_BYTES }
+}
+
+/// `text`, not longer than `longest` bytes.
+pub(super) fn clipped(mut text: String, longest: usize) -> String {
+    if text.len() > longest {
+        let end = (0..=longest).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
         text.truncate(end);
     }
     text

@@ -17,8 +17,9 @@ pub const DIRECTORY: &str = "issuance";
 pub const MAX_SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
 /// Segments that are kept: 1 GiB, some five million records. When there are more, the oldest goes; the chain goes on.
 pub const MAX_SEGMENTS: usize = 128;
-/// Longest line read, bytes: three fields of [`MAX_OBJECT_BYTES`](super::MAX_OBJECT_BYTES), each byte written as six at most, and numbers.
-pub const MAX_LINE_BYTES: usize = 3 * 6 * super::MAX_OBJECT_BYTES + 1024;
+/// Longest line read, bytes: two fields of [`MAX_OBJECT_BYTES`](super::MAX_OBJECT_BYTES) and the object of a ban, each byte written as six at
+/// most, and numbers.
+pub const MAX_LINE_BYTES: usize = 6 * (2 * super::MAX_OBJECT_BYTES + super::chain::MAX_BAN_BYTES) + 1024;
 const MODE: u32 = 0o600;
 
 /// The first line of a segment.
@@ -74,9 +75,14 @@ pub(super) fn make(directory: &Path) -> Result<(), LogError> {
     }
 }
 
+/// Where the segment that follows `before` is.
+pub(super) fn path(directory: &Path, before: &Head) -> PathBuf {
+    directory.join(format!("{:020}.log", before.sequence + 1))
+}
+
 /// Begins the segment that follows `before`: the file, which is on the disk with its first line, and how long that is.
 pub(super) fn begin(directory: &Path, before: &Head) -> io::Result<(File, u64)> {
-    let path = directory.join(format!("{:020}.log", before.sequence + 1));
+    let path = path(directory, before);
     let Head { epoch, sequence, hash } = *before;
     let mut line = serde_json::to_vec(&Before { epoch, sequence, hash: hex(&hash) }).map_err(io::Error::other)?;
     line.push(b'\n');

@@ -14,7 +14,7 @@ use ironroot_shell::clock::wall_unix;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use super::chain::{Body, Head, Record, clipped};
+use super::chain::{Body, Head, MAX_OBJECT_BYTES, Record, clipped, longest_object};
 use super::error::LogError;
 use super::left_out::LeftOut;
 use super::segment::{self, MAX_SEGMENT_BYTES, MAX_SEGMENTS};
@@ -29,6 +29,8 @@ const BATCH: usize = 1024;
 const GATHERING: Duration = Duration::from_millis(5);
 /// What is written is on the disk after that time.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
+/// What is written is on the disk before it is more than so many bytes: as many are kept to write them again.
+const MAX_UNSYNCED_BYTES: usize = 4 * 1024 * 1024;
 
 /// Something that was issued or changed.
 #[derive(Clone, Debug)]
@@ -112,7 +114,7 @@ impl IssuanceLog {
             trouble: Mutex::default(),
             thread: Mutex::default(),
         });
-        let desk = Desk { segments, note, head, durable, shared: Arc::clone(&shared), synced: Instant::now() };
+        let desk = Desk::new(segments, note, head, durable, Arc::clone(&shared));
         let run = move || desk.work(&events);
         let thread = thread::Builder::new().name("issuance log".into()).spawn(run);
         let thread = thread.map_err(|error| LogError::Io { doing: "write", path: directory.to_owned(), error })?;
@@ -171,8 +173,14 @@ impl IssuanceLog {
 /// The file that is written to.
 struct Segments {
     directory: PathBuf,
+    path: PathBuf,
     file: File,
     bytes: u64,
+    /// How many of them are on the disk.
+    synced: u64,
+    /// Of the newest record, and of the newest on the disk: an epoch that has begun since is in none of them, and a segment says what comes
+    /// before it.
+    epochs: (u64, u64),
 }
 
 impl Segments {
@@ -184,27 +192,37 @@ impl Segments {
         }
         let Some(path) = segments.pop() else {
             let head = Head::of_nothing(now());
-            let (file, bytes) = segment::begin(directory, &head).map_err(failed)?;
+            let begun = Self::begin(directory, &head).map_err(failed)?;
             info!(directory = %directory.display(), "issuance log begun");
-            let recent = Recent { head, hashes: VecDeque::new() };
-            return Ok((Self { directory: directory.to_owned(), file, bytes }, recent));
+            return Ok((begun, Recent { head, hashes: VecDeque::new() }));
         };
         let mut recent = Recent { head: Head::of_nothing(0), hashes: VecDeque::new() };
         let (_, head, whole) = segment::read(&path, |_, head| recent.push(head))?;
         recent.head = head;
         let mut file = OpenOptions::new().write(true).open(&path).map_err(failed)?;
         file.set_len(whole).and_then(|()| io::Seek::seek(&mut file, io::SeekFrom::End(0))).map_err(failed)?;
-        Ok((Self { directory: directory.to_owned(), file, bytes: whole }, recent))
+        // The process before may have ended without.
+        file.sync_all().map_err(failed)?;
+        let (directory, epochs) = (directory.to_owned(), (head.epoch, head.epoch));
+        Ok((Self { directory, path, file, bytes: whole, synced: whole, epochs }, recent))
     }
 
-    /// Writes the lines whole, or takes back what was written of them.
-    fn write(&mut self, lines: &[u8], head: &Head) -> io::Result<()> {
-        if self.bytes >= MAX_SEGMENT_BYTES {
-            self.turn(head)?;
-        }
+    /// Begins the segment that follows `head`, which is on the disk.
+    fn begin(directory: &Path, head: &Head) -> io::Result<Self> {
+        let (file, bytes) = segment::begin(directory, head)?;
+        let (directory, path) = (directory.to_owned(), segment::path(directory, head));
+        Ok(Self { directory, path, file, bytes, synced: bytes, epochs: (head.epoch, head.epoch) })
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes >= MAX_SEGMENT_BYTES
+    }
+
+    /// Writes the lines whole, or takes back what was written of them. `epoch`: theirs.
+    fn write(&mut self, lines: &[u8], epoch: u64) -> io::Result<()> {
         let written = self.file.write_all(lines);
         match written {
-            Ok(()) => self.bytes += lines.len() as u64,
+            Ok(()) => (self.bytes, self.epochs.0) = (self.bytes + lines.len() as u64, epoch),
             Err(_) => {
                 self.file.set_len(self.bytes)?;
                 io::Seek::seek(&mut self.file, io::SeekFrom::End(0))?;
@@ -213,9 +231,27 @@ impl Segments {
         written
     }
 
+    fn sync(&mut self) -> io::Result<()> {
+        self.file.sync_data()?;
+        (self.synced, self.epochs.1) = (self.bytes, self.epochs.0);
+        Ok(())
+    }
+
+    /// Writes `lines` again, which follow `head` and of which nobody knows whether they are on the disk: the kernel tells once that it could
+    /// not write a page, takes it for written then, and the next sync succeeds. What is known to be there stays, the rest goes into a
+    /// segment of its own.
+    fn write_again(&mut self, head: &Head, lines: &[u8]) -> io::Result<()> {
+        let before = OpenOptions::new().write(true).open(&self.path)?;
+        before.set_len(self.synced)?;
+        before.sync_all()?;
+        *self = Self::begin(&self.directory, &Head { epoch: self.epochs.1, ..*head })?;
+        self.write(lines, head.epoch)?;
+        self.sync()
+    }
+
+    /// Goes on in another segment after `head`, which is on the disk.
     fn turn(&mut self, head: &Head) -> io::Result<()> {
-        self.file.sync_all()?;
-        (self.file, self.bytes) = segment::begin(&self.directory, head)?;
+        *self = Self::begin(&self.directory, &Head { epoch: self.epochs.1, ..*head })?;
         let segments = segment::list(&self.directory).unwrap_or_default();
         for old in &segments[..segments.len().saturating_sub(MAX_SEGMENTS)] {
             fs::remove_file(old)?;
@@ -233,9 +269,24 @@ struct Desk {
     durable: watch::Sender<Head>,
     shared: Arc<Shared>,
     synced: Instant,
+    /// The lines that were written since what is durable.
+    unsynced: Vec<u8>,
+    /// Whether they may be missing on the disk, whatever the next sync says.
+    is_in_doubt: bool,
 }
 
 impl Desk {
+    fn new(
+        segments: Segments,
+        note: Option<LeftOut>,
+        head: Head,
+        durable: watch::Sender<Head>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        let (synced, unsynced, is_in_doubt) = (Instant::now(), Vec::new(), false);
+        Self { segments, note, head, durable, shared, synced, unsynced, is_in_doubt }
+    }
+
     fn work(mut self, events: &Receiver<Queued>) {
         loop {
             let first = match events.recv_timeout(SYNC_INTERVAL) {
@@ -252,8 +303,20 @@ impl Desk {
                 self.sync();
             }
         }
+        self.end();
+    }
+
+    fn end(&mut self) {
         self.write(Vec::new());
         self.sync();
+        if self.is_in_doubt {
+            self.sync();
+        }
+        if self.is_in_doubt {
+            let lost = self.head.sequence.saturating_sub(self.durable.borrow().sequence);
+            self.shared.left_out.fetch_add(lost, Ordering::Relaxed);
+            self.note();
+        }
         let (left_out, noted) = (self.left_out(), self.note.as_ref().map(LeftOut::noted));
         if left_out > 0 {
             let is_noted = noted == Some(left_out);
@@ -278,6 +341,13 @@ impl Desk {
     }
 
     fn write(&mut self, events: Vec<Queued>) {
+        if self.segments.is_full() {
+            self.turn();
+        }
+        if self.is_in_doubt || self.segments.is_full() {
+            self.shared.left_out.fetch_add(events.len() as u64, Ordering::Relaxed);
+            return;
+        }
         let left_out = self.shared.left_out.swap(0, Ordering::Relaxed);
         let missing = (left_out > 0).then(|| {
             let (method, object) = ("LeftOut".to_owned(), format!("{left_out} records"));
@@ -294,29 +364,48 @@ impl Desk {
         if heads.is_empty() {
             return;
         }
-        let written = self.segments.write(&lines, &self.head);
+        let written = self.segments.write(&lines, head.epoch);
         self.tell(&written);
         match written {
             Ok(()) => {
                 self.head = head;
+                self.unsynced.append(&mut lines);
                 let mut recent = lock(&self.shared.recent);
                 heads.into_iter().for_each(|head| recent.push(head));
             }
             Err(_) => drop(self.shared.left_out.fetch_add(left_out + count, Ordering::Relaxed)),
         }
+        if self.unsynced.len() > MAX_UNSYNCED_BYTES {
+            self.sync();
+        }
+    }
+
+    /// Another segment, once all of this one is on the disk.
+    fn turn(&mut self) {
+        self.sync();
+        if !self.is_in_doubt {
+            let turned = self.segments.turn(&self.head);
+            self.tell(&turned);
+        }
     }
 
     fn sync(&mut self) {
         self.synced = Instant::now();
-        if *self.durable.borrow() == self.head {
+        let durable = *self.durable.borrow();
+        if durable == self.head {
             return self.note();
         }
-        let synced = self.segments.file.sync_data();
+        let synced = match self.is_in_doubt {
+            true => self.segments.write_again(&durable, &self.unsynced),
+            false => self.segments.sync(),
+        };
+        self.is_in_doubt = synced.is_err();
         // What was written before the disk was full is on it; nothing is written again by that.
         if synced.is_err() || self.left_out() == 0 {
             self.tell(&synced);
         }
         if synced.is_ok() {
+            self.unsynced = Vec::new();
             self.durable.send_replace(self.head);
             self.note();
         }
@@ -334,7 +423,9 @@ impl Desk {
 }
 
 fn body(Queued { event, revision }: Queued, head: &Head) -> Body {
-    let [method, object, by] = [event.method, event.object, event.by].map(clipped);
+    let longest = longest_object(&event.method);
+    let object = clipped(event.object, longest);
+    let [method, by] = [event.method, event.by].map(|text| clipped(text, MAX_OBJECT_BYTES));
     Body { epoch: head.epoch, sequence: head.sequence + 1, at: wall_unix(), method, object, by, revision }
 }
 
@@ -357,3 +448,6 @@ impl std::fmt::Debug for IssuanceLog {
         write!(f, "IssuanceLog({})", *self.durable.borrow())
     }
 }
+
+#[cfg(test)]
+mod tests;

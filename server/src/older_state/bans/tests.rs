@@ -54,6 +54,24 @@ fn a_ban_counts_until_it_is_lifted_and_a_devices_is_its_agents_too() {
 }
 
 #[test]
+fn the_ban_of_an_agent_of_the_longest_name_is_its_own() {
+    let directory = tempfile::tempdir().expect("directory");
+    let room = ironroot_api::spiffe_id::MAX_SPIFFE_ID_BYTES + 1 - id("x").as_str().len();
+    let longest = |last: char| id(&format!("{}{last}", "a".repeat(room - 1)));
+    let records = [
+        (2, "BanAgent", longest('b').to_string()),
+        (2, "BanAgent", format!("certificate {}: {}", hex(&[1; 32]), longest('b'))),
+        (3, "BanDevice", format!("{}: {}", hex(&[2; 32]), longest('c'))),
+        (4, "BanAgent", longest('d').to_string()),
+        (5, "DeleteAgent", longest('d').to_string()),
+    ];
+    log_of(directory.path(), &[&records]);
+    let bans = since(directory.path(), 1, None);
+    assert_eq!(agents(&bans), [longest('b'), longest('c')]);
+    assert_eq!(bans.agents[&longest('b')], Some([1; 32]));
+}
+
+#[test]
 fn where_bans_are_told_anew_those_before_count_no_more() {
     let directory = tempfile::tempdir().expect("directory");
     let records = [
