@@ -591,6 +591,7 @@ fn ways_to_attest_that_count_together_are_named_in_the_first_ones_block() {
     let with = |plugins: &str| minimal("", plugins);
     let tpm2 = |others: &str| format!("NodeAttestor \"tpm2\" {{ plugin_data {{ together_with = [{others}] }} }}");
     let x509pop = "NodeAttestor \"x509pop\" { plugin_data { ca_bundle_path = \"a\" } }";
+    let sshpop = "NodeAttestor \"sshpop\" { plugin_data { cert_authorities_path = \"a\" } }";
     let attestors = read(&with(&tpm2("\"join_token\""))).expect("loads").node_attestors;
     let loaded = attestors.load(0).expect("no files");
     let kinds: Vec<_> = loaded.iter().map(|attestor| attestor.kind()).filter(|kind| *kind != "join_token").collect();
@@ -609,6 +610,15 @@ fn ways_to_attest_that_count_together_are_named_in_the_first_ones_block() {
         (tpm2("\"aws_iid\""), "name others of join_token, tpm2, tpm, tpm_devid, x509pop"),
         (tpm2("\"join_token\", \"join_token\""), "name each once"),
         (tpm2("\"x509pop\""), "together_with names \"x509pop\": add NodeAttestor \"x509pop\""),
+        // An agent is stored with one certificate: a ban would not hold for the other.
+        (
+            format!("{} {sshpop}", x509pop.replace("ca_bundle_path", "together_with = [\"sshpop\"] ca_bundle_path")),
+            "x509pop and sshpop both show a certificate",
+        ),
+        (
+            format!("{} {x509pop} {sshpop}", tpm2("\"sshpop\", \"x509pop\"")),
+            "sshpop and x509pop both show a certificate",
+        ),
         (
             "NodeAttestor \"join_token\" { plugin_data { together_with = [\"tpm2\"] } }".to_owned(),
             "together_with: unknown key",

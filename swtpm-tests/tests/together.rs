@@ -134,14 +134,13 @@ fn admit(server: &Server, selectors: &[&str]) {
 }
 
 #[test]
-fn a_devid_counts_together_with_a_token_a_certificate_and_its_chips_quote() {
-    let (pki, devices) = (DevIdPki::new(), DevicePki::new());
-    for others in ["join_token", "x509pop", "tpm2"] {
+fn a_devid_counts_together_with_a_token_and_its_chips_quote() {
+    let pki = DevIdPki::new();
+    for others in ["join_token", "tpm2"] {
         let line = format!("together_with = [\"{others}\"]");
         let block = pki.server_block().replacen("plugin_data {", &format!("plugin_data {{ {line}\n"), 1);
-        let plugins = if others == "x509pop" { format!("{block}\n{}", devices.server_block()) } else { block };
         let server = Server::start(&ServerOptions {
-            plugins,
+            plugins: block,
             join_tokens: false,
             require_resident_key: false,
             ..ServerOptions::default()
@@ -149,11 +148,9 @@ fn a_devid_counts_together_with_a_token_a_certificate_and_its_chips_quote() {
         let chip = pki.chip();
         let devid = pki.issue(&chip, "device-1", DevIdAlgorithm::P256);
         let address = chip.address().to_string();
-        let identity = devices.issue("device-1", &rcgen::PKCS_ECDSA_P256_SHA256);
         let own = devid.agent_block(&address).replacen("plugin_data {", &format!("plugin_data {{ {line}\n"), 1);
         let tpm2 = |ek: &str| format!("NodeAttestor \"tpm2\" {{ plugin_data {{ ek = \"{ek}\" }} }}");
         let other = match others {
-            "x509pop" => identity.agent_block(),
             "tpm2" => tpm2("rsa2048"),
             _ => String::new(),
         };

@@ -24,7 +24,25 @@ pub(super) fn read(plugin: &Plugin<'_>, known: &[&str]) -> Option<TogetherConfig
     if is_twice || others.len() >= MAX_PARTS {
         data.mistake(key, format!("name each once, at most {} of them", MAX_PARTS - 1));
     }
+    let shown: Vec<&str> = std::iter::once(plugin.name.as_str())
+        .chain(others.iter().map(String::as_str))
+        .filter(|name| shows_certificate(name))
+        .collect();
+    if let [one, other, ..] = shown[..]
+        && one != other
+    {
+        let why = "a ban, and that a certificate is one agent's, would hold for the first alone";
+        data.mistake(
+            key,
+            format!("{one} and {other} both show a certificate of the device's: {why}; name one of them"),
+        );
+    }
     (!others.is_empty()).then(|| TogetherConfig { first: plugin.name.clone(), others })
+}
+
+/// Ways that prove a certificate which somebody gave the device. An agent is stored with one.
+fn shows_certificate(name: &str) -> bool {
+    matches!(name, "x509pop" | "sshpop" | "tpm_devid")
 }
 
 /// Whether the plugin says that it counts alone, too, though another names it.
