@@ -11,6 +11,8 @@
 //!
 //! Source: SPIRE pkg/common/plugin/httpchallenge, pkg/server/plugin/nodeattestor/httpchallenge.
 
+use std::net::Ipv4Addr;
+
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE;
@@ -173,10 +175,19 @@ fn check_host(host: &str) -> Result<(), HttpChallengeRefusal> {
         let letters = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
         !label.is_empty() && label.len() <= 63 && label.bytes().all(letters) && !label.starts_with('-')
     };
-    if host.len() > MAX_HOST_BYTES || !host.split('.').all(is_label) {
+    let is_ambiguous = ends_in_a_number(host) && host.parse::<Ipv4Addr>().is_err();
+    if host.len() > MAX_HOST_BYTES || !host.split('.').all(is_label) || is_ambiguous {
         return Err(HttpChallengeRefusal::Host(host.chars().take(64).collect()));
     }
     if host == "localhost" { Err(HttpChallengeRefusal::Localhost) } else { Ok(()) }
+}
+
+/// Whether resolvers read it as an IPv4 address, in whichever of its spellings: `127.1` and `2130706433` are 127.0.0.1, `0x7f.1` is. One
+/// of them is good, four numbers from 0 to 255. Source: WHATWG URL Standard, "ends in a number checker".
+fn ends_in_a_number(host: &str) -> bool {
+    let last = host.rsplit('.').next().unwrap_or_default();
+    let is_hexadecimal = last.strip_prefix("0x").is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()));
+    is_hexadecimal || last.bytes().all(|b| b.is_ascii_digit())
 }
 
 #[cfg(test)]
@@ -202,6 +213,13 @@ mod tests {
     fn a_host_has_one_spelling_and_no_path_and_an_agent_a_short_name() {
         let host = |host: &str| Claim::new(host, "default", 80).map(drop);
         for good in ["p1", "p1.example.com", "10.1.2.3", "a_b.example"] {
+            assert_eq!(host(good), Ok(()), "{good}");
+        }
+        // A resolver has them all for an address, and two spellings would be two agents.
+        for bad in ["127.1", "2130706433", "0x7f.1", "0x7f000001", "010.1.2.3", "10.1.2.3.4", "10.1.2.256", "p1.0x"] {
+            assert!(matches!(host(bad), Err(HttpChallengeRefusal::Host(_))), "{bad}");
+        }
+        for good in ["1.p1", "0x7f.example", "p1.x7f"] {
             assert_eq!(host(good), Ok(()), "{good}");
         }
         let long = format!("{}.example", "a".repeat(64));
