@@ -175,7 +175,12 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let draft = path.with_file_name(name);
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(&draft)?;
+    // What a crash has left there goes, a link is not followed: the directory may be another's, too.
+    match fs::remove_file(&draft) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&draft)?;
     file.write_all(content)?;
     file.sync_all()?;
     fs::rename(&draft, path)?;
@@ -186,6 +191,19 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_link_in_the_place_of_the_draft_is_replaced_and_what_it_leads_to_stays() {
+        let directory = tempfile::tempdir().expect("directory");
+        let (path, victim) = (directory.path().join("mark.json"), directory.path().join("victim"));
+        fs::write(&victim, "as it was").expect("written");
+        std::os::unix::fs::symlink(&victim, directory.path().join("mark.json.new")).expect("linked");
+        let mark = Mark { trust_domain: "td".to_owned(), revision: 7, id: "00".to_owned() };
+        mark.write(&path).expect("written");
+        assert_eq!(fs::read_to_string(&victim).expect("there"), "as it was");
+        assert!(fs::symlink_metadata(&path).expect("there").is_file());
+        assert_eq!(Mark::read(&path, &TrustDomain::new("td").expect("legal")).expect("read"), Some(mark));
+    }
 
     #[test]
     fn a_mark_that_was_begun_and_is_gone_is_told_and_not_begun_anew() {
