@@ -1,5 +1,6 @@
 //! A certificate of the web's with its key, judged: fit to be shown to who asks by one name.
 
+use std::fmt;
 use std::sync::Arc;
 
 use ironroot_api::certificate::Certificate;
@@ -33,7 +34,6 @@ pub enum CertificateRefusal {
 }
 
 /// May be shown to who asks by the name that it was judged for.
-#[derive(Debug)]
 pub(super) struct WebCertificate {
     /// Key and chain, as they are kept.
     pub(super) pem: Zeroizing<Vec<u8>>,
@@ -58,6 +58,13 @@ impl WebCertificate {
         let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| CertificateRefusal::NoKey)?;
         let certified = CertifiedKey::from_der(chain, key, &provider()).map_err(CertificateRefusal::OtherKey)?;
         Ok(Self { pem, certified: Arc::new(certified), life })
+    }
+}
+
+// Not derived: the key stays out of logs.
+impl fmt::Debug for WebCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebCertificate").field("life", &self.life).finish_non_exhaustive()
     }
 }
 
@@ -97,6 +104,7 @@ mod tests {
         let ((key, chain), (other_key, _), (named_key, named)) = (issued(NAME), issued(NAME), issued("other.example"));
         let good = judged(&format!("{key}{chain}"), 1_800_000_000).expect("as ordered");
         assert_eq!(good.certified.cert.len(), 1);
+        assert_eq!(format!("{good:?}"), format!("WebCertificate {{ life: {:?}, .. }}", good.life), "no key in a log");
         let refused = |pem: String, now| judged(&pem, now).expect_err("refused");
         assert!(matches!(refused(format!("{other_key}{chain}"), 0), CertificateRefusal::OtherKey(_)));
         assert!(matches!(refused(format!("{named_key}{named}"), 0), CertificateRefusal::OtherName(_)));

@@ -1,7 +1,7 @@
 //! The Workload API's answer, checked and shown.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt::{Display, Write};
+use std::fmt::{self, Display, Write};
 use std::time::Duration;
 
 use ironroot_api::SpiffeId;
@@ -23,7 +23,6 @@ pub(in crate::cli) struct WorkloadSvids {
     pub(in crate::cli) federated: BTreeMap<String, Vec<Certificate>>,
 }
 
-#[derive(Debug)]
 pub(in crate::cli) struct WorkloadSvid {
     pub(in crate::cli) id: SpiffeId,
     hint: String,
@@ -32,6 +31,13 @@ pub(in crate::cli) struct WorkloadSvid {
     /// PKCS#8.
     pub(in crate::cli) key: Zeroizing<Vec<u8>>,
     pub(in crate::cli) bundle: Vec<Certificate>,
+}
+
+// Not derived: the key stays out of logs.
+impl fmt::Debug for WorkloadSvid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkloadSvid").field("id", &self.id).finish_non_exhaustive()
+    }
 }
 
 impl WorkloadSvids {

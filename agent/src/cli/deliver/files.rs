@@ -7,6 +7,7 @@
 //! The set before stays: who has opened the certificate still finds the key that belongs to it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown, symlink};
@@ -43,11 +44,18 @@ const OTHERS: u32 = 0o007;
 pub(super) type FilesAt = dyn Fn(&Path) -> Vec<SetFile>;
 
 /// One file of a set.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct SetFile {
     name: String,
     content: Zeroizing<Vec<u8>>,
     is_secret: bool,
+}
+
+// Not derived: it may be a key, which stays out of logs.
+impl fmt::Debug for SetFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SetFile").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 impl SetFile {
