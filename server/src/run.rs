@@ -306,7 +306,8 @@ fn serve_discovery(
     let tls = certificate
         .as_ref()
         .map_or_else(|| web_server_config(SvidResolver::empty(), exchanges), |proof| proof.tls(exchanges));
-    background.spawn(listener.serve(tls, Oidc::answers(ca.bundle(), policy)));
+    let port = listener.address().map(|address| address.port());
+    background.spawn(listener.serve(tls, Oidc::answers(ca.bundle(), policy, port)));
     if let Some(certificate) = certificate {
         background.spawn(certificate.keep_current());
     }

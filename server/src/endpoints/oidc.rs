@@ -21,6 +21,9 @@ const KEYS: &str = "/keys";
 /// What signs JWT-SVIDs here and at SPIRE's.
 const ALGORITHMS: [&str; 3] = ["RS256", "ES256", "ES384"];
 
+/// The port of a URL that says none.
+const HTTPS: u16 = 443;
+
 /// Members in SPIRE's order.
 #[derive(Serialize)]
 struct Configuration<'a> {
@@ -37,12 +40,13 @@ struct Configuration<'a> {
 pub struct Oidc {
     bundle: watch::Receiver<Arc<TrustBundle>>,
     policy: OidcPolicy,
+    port: Option<u16>,
 }
 
 impl Oidc {
-    /// Shows the keys of JWT-SVIDs that `bundle` holds.
-    pub fn answers(bundle: watch::Receiver<Arc<TrustBundle>>, policy: OidcPolicy) -> Answers {
-        let oidc = Self { bundle, policy };
+    /// Shows the keys of JWT-SVIDs that `bundle` holds. `port`: where it listens; none at a unix socket.
+    pub fn answers(bundle: watch::Receiver<Arc<TrustBundle>>, policy: OidcPolicy, port: Option<u16>) -> Answers {
+        let oidc = Self { bundle, policy, port };
         Arc::new(move |request: &Parts| oidc.answer(request))
     }
 
@@ -55,12 +59,15 @@ impl Oidc {
 
     fn configuration(&self, request: &Parts) -> Answer {
         let host = request.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-        let domain = domain_of(host);
+        let (domain, port) = name_and_port(host);
         if !self.policy.domains.contains(domain) {
             let domain: String = domain.chars().take(255).collect();
             return text(StatusCode::BAD_REQUEST, format!("domain {domain:?} is not allowed\n"));
         }
-        let issuer = self.policy.issuer.clone().unwrap_or_else(|| format!("https://{host}"));
+        let Some(issuer) = self.policy.issuer.clone().or_else(|| self.issuer_of(domain, port)) else {
+            let words = "this port is not listened on: set jwt_issuer to the https URL that verifiers are given";
+            return text(StatusCode::BAD_REQUEST, format!("{words}\n"));
+        };
         let keys = || format!("{}{KEYS}", issuer.trim_end_matches('/'));
         let configuration = Configuration {
             issuer: &issuer,
@@ -73,6 +80,16 @@ impl Oidc {
         let json = serde_json::to_vec_pretty(&configuration).expect("texts into memory");
         // It changes with the configuration alone.
         public(json.into(), "public, max-age=300")
+    }
+
+    /// The issuer where none is configured: the name that is asked for, at our own port or at that of https. Another port is whatever the
+    /// caller has written; SPIRE repeats it, and a cache that leaves ports out of its keys would show the answer to others.
+    fn issuer_of(&self, domain: &str, port: Option<u16>) -> Option<String> {
+        match port {
+            None | Some(HTTPS) => Some(format!("https://{domain}")),
+            own if own == self.port => own.map(|port| format!("https://{domain}:{port}")),
+            Some(_) => None,
+        }
     }
 
     /// Keys are published before they sign: half of a CA's life at the most is a verifier late that looks when it meets a new one.
@@ -89,11 +106,15 @@ impl Oidc {
     }
 }
 
-/// `host` without its port.
-fn domain_of(host: &str) -> &str {
+/// `host` without its port, and that; what is no port belongs to the name, which no domain has.
+fn name_and_port(host: &str) -> (&str, Option<u16>) {
     match host.rsplit_once(':') {
-        Some((domain, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => domain,
-        _ => host,
+        Some((domain, "")) => (domain, None),
+        Some((domain, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => match port.parse() {
+            Ok(port) => (domain, Some(port)),
+            Err(_) => (host, None),
+        },
+        _ => (host, None),
     }
 }
 
@@ -135,7 +156,7 @@ mod tests {
             jwks_uri: jwks_uri.map(str::to_owned),
             set_key_use: false,
         };
-        Oidc::answers(watch::channel(Arc::new(bundle)).1, policy)
+        Oidc::answers(watch::channel(Arc::new(bundle)).1, policy, Some(8443))
     }
 
     async fn ask(answers: &Answers, method: &str, path: &str, host: &str) -> (u16, String, Option<String>) {
@@ -175,6 +196,30 @@ mod tests {
         assert_eq!(json["jwks_uri"], "https://issuer.example/td/keys");
         let (_, body, _) = ask(&answers(None, Some("https://k.example/")), "GET", CONFIGURATION, "oidc.example").await;
         assert_eq!(serde_json::from_str::<Value>(&body).expect("JSON")["jwks_uri"], "https://k.example/");
+    }
+
+    #[tokio::test]
+    async fn only_a_port_that_is_ours_is_said() {
+        let unconfigured = answers(None, None);
+        for (host, issuer) in [
+            ("oidc.example:8443", "https://oidc.example:8443"),
+            ("oidc.example", "https://oidc.example"),
+            ("oidc.example:443", "https://oidc.example"),
+            ("oidc.example:", "https://oidc.example"),
+        ] {
+            let (status, body, _) = ask(&unconfigured, "GET", CONFIGURATION, host).await;
+            assert_eq!(status, 200, "{host}: {body}");
+            let json: Value = serde_json::from_str(&body).expect("JSON");
+            assert_eq!((&json["issuer"], &json["jwks_uri"]), (&issuer.into(), &format!("{issuer}/keys").into()));
+        }
+        for host in ["oidc.example:8444", "oidc.example:0", "oidc.example:65536"] {
+            let (status, body, cache) = ask(&unconfigured, "GET", CONFIGURATION, host).await;
+            assert_eq!((status, cache), (400, None), "{host}: {body}");
+        }
+        // A proxy may listen wherever it likes where the operator says who the issuer is.
+        let configured = answers(Some("https://issuer.example"), None);
+        let (status, body, _) = ask(&configured, "GET", CONFIGURATION, "oidc.example:9443").await;
+        assert!(status == 200 && !body.contains("9443"), "{body}");
     }
 
     #[tokio::test]
