@@ -7,7 +7,7 @@ mod identity;
 mod index;
 mod nearest;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use ironroot_api::{SpiffeId, TrustDomain};
@@ -19,6 +19,7 @@ pub use identity::Identity;
 pub use nearest::Nearest;
 
 use crate::federated_bundles::FederatedBundles;
+use crate::report::Stands;
 use crate::server_answers::{EntryTerms, ForeignBundle, ShownBundle, TrustBundle};
 use index::SelectorIndex;
 
@@ -55,7 +56,7 @@ pub struct Held<'a> {
 #[derive(Clone, Debug)]
 pub struct Identities {
     trust_domain: TrustDomain,
-    /// Sorted by age and entry ID, the same on every push and after every restart.
+    /// Sorted by entry ID as at SPIRE's agent, the same on every push and after every restart.
     identities: Vec<Arc<Identity>>,
     /// When each of them ends, in the same order, by the clock that [`Identities::for_selectors`] is asked with.
     ends: Vec<i64>,
@@ -71,6 +72,8 @@ pub struct Identities {
     standbys: BTreeMap<SpiffeId, Vec<Arc<EntryTerms>>>,
     /// Whether a server that may have more to give has not been heard yet.
     is_partial: bool,
+    /// Evicted or banned, if that is why nothing is served.
+    cast_out: Option<Stands>,
 }
 
 impl Identities {
@@ -88,6 +91,7 @@ impl Identities {
             demand: Demand::default(),
             standbys: BTreeMap::new(),
             is_partial: false,
+            cast_out: None,
         }
     }
 
@@ -98,7 +102,7 @@ impl Identities {
         bundle: Arc<TrustBundle>,
     ) -> Result<Self, IdentitiesError> {
         //= WLA-13 SPIFFE Workload API 8: "its place is the same on every push and after every restart"
-        identities.sort_by(|a, b| (a.created_at(), a.entry_id()).cmp(&(b.created_at(), b.entry_id())));
+        identities.sort_by(|a, b| a.entry_id().cmp(b.entry_id()));
         Self::in_order(trust_domain, identities, bundle)
     }
 
@@ -155,6 +159,16 @@ impl Identities {
     /// The same, where a server that may have more to give has not been heard yet.
     pub fn partial(self, is_partial: bool) -> Self {
         Self { is_partial, ..self }
+    }
+
+    /// The same, of an agent that is banned or evicted, if it is.
+    pub fn of_cast_out(self, stands: Option<Stands>) -> Self {
+        Self { cast_out: stands.filter(|stands| stands.why_nothing_is_served().is_some()), ..self }
+    }
+
+    /// Whether nothing is served since the agent is banned or evicted, and which of them.
+    pub fn cast_out(&self) -> Option<Stands> {
+        self.cast_out
     }
 
     /// Whether a server that may have more to give has not been heard yet: that a workload has no identity is not known then.
@@ -225,10 +239,11 @@ impl Identities {
         &self.demand
     }
 
-    /// What a workload with these selectors may have now, oldest entry first. Never anything ended.
+    /// What a workload with these selectors may have now, in the order of entry IDs. Never anything ended.
     ///
     /// An identity is the workload's if the workload has every selector of its entry. Of identities with the same hint
-    /// only the oldest counts. Source: SPIFFE_Workload_API.md §5.2, "hint"; SPIRE breaks ties by age and entry ID.
+    /// only the oldest counts. Source: SPIFFE_Workload_API.md §5.2, "hint"; SPIRE breaks ties by age and entry ID, and sorts by the
+    /// latter alone.
     pub fn for_selectors(&self, selectors: &SelectorSet, now: i64) -> Vec<&Arc<Identity>> {
         self.lasting(selectors, now).map(|(identity, _)| identity).collect()
     }
@@ -253,15 +268,15 @@ impl Identities {
         self.unsigned_below(selectors).filter(|terms| terms.on_demand && !terms.asks_for_hardware_key()).collect()
     }
 
-    /// The entries of a workload with these selectors that ask for a key in hardware, oldest first: certificates for keys of the
-    /// workload's can be had for them, and nothing else. Of entries with the same hint only the oldest counts. One that names
+    /// The entries of a workload with these selectors that ask for a key in hardware, in the order of their IDs: certificates for keys
+    /// of the workload's can be had for them, and nothing else. Of entries with the same hint only the oldest counts. One that names
     /// nobody is nobody's.
     pub fn hardware_entries_for(&self, selectors: &SelectorSet) -> Vec<&Arc<EntryTerms>> {
         let with_hardware = selectors.with_hardware_key();
         let of_the_process = |terms: &&Arc<EntryTerms>| terms.asks_for_hardware_key() && terms.selectors.len() > 1;
         let mut theirs: Vec<_> = self.unsigned_below(&with_hardware).filter(of_the_process).collect();
-        theirs.sort_by_key(|terms| (terms.created_at, &terms.id));
-        only_first_of_hint(theirs)
+        theirs.sort_by_key(|terms| self.place(terms));
+        self.only_oldest_of_hint(theirs, |terms| terms)
     }
 
     fn unsigned_below(&self, selectors: &SelectorSet) -> impl Iterator<Item = &Arc<EntryTerms>> {
@@ -269,10 +284,10 @@ impl Identities {
         candidates.filter(move |terms| terms.selectors.is_subset_of(selectors))
     }
 
-    /// The entries of a workload with these selectors, oldest first, whatever became of their X509-SVIDs: a JWT-SVID can be had for
-    /// each. Of entries with the same hint only the oldest counts.
+    /// The entries of a workload with these selectors, in the order of their IDs, whatever became of their X509-SVIDs: a JWT-SVID can
+    /// be had for each. Of entries with the same hint only the oldest counts.
     pub fn entries_for(&self, selectors: &SelectorSet) -> Vec<&Arc<EntryTerms>> {
-        only_first_of_hint(self.all_entries_for(selectors))
+        self.only_oldest_of_hint(self.all_entries_for(selectors), |terms| terms)
     }
 
     /// The same whatever the hints.
@@ -292,7 +307,7 @@ impl Identities {
         let is_theirs = |terms: &EntryTerms| !terms.asks_for_hardware_key() && terms.selectors.is_subset_of(selectors);
         let theirs = signed.chain(unsigned).filter(|held| is_theirs(held.terms));
         let mut theirs: Vec<_> = theirs.collect();
-        theirs.sort_by(|a, b| (a.terms.created_at, &a.terms.id).cmp(&(b.terms.created_at, &b.terms.id)));
+        theirs.sort_by_key(|held| self.place(held.terms));
         theirs
     }
 
@@ -319,10 +334,32 @@ impl Identities {
     }
 
     fn entitled(&self, selectors: &SelectorSet) -> impl Iterator<Item = (&Arc<Identity>, i64)> {
-        let mut hints = HashSet::new();
+        self.only_oldest_of_hint(self.matching(selectors).collect(), |(identity, _)| identity.terms()).into_iter()
+    }
+
+    /// Of entries with the same hint the oldest, and every entry without one; in the order in which they come.
+    fn only_oldest_of_hint<'a, T>(&'a self, mut entries: Vec<T>, terms: impl Fn(&T) -> &'a EntryTerms) -> Vec<T> {
+        let mut oldest: HashMap<&str, (i64, &str)> = HashMap::new();
+        for (hint, age) in entries.iter().map(|entry| (terms(entry).hint.as_str(), self.age(terms(entry)))) {
+            oldest.entry(hint).and_modify(|least| *least = age.min(*least)).or_insert(age);
+        }
         //= WLA-07 SPIFFE Workload API 5.2.1: "its value is unique amongst the set of returned SVIDs"
-        self.matching(selectors)
-            .filter(move |(identity, _)| identity.hint().is_empty() || hints.insert(identity.hint()))
+        entries.retain(|entry| {
+            let terms = terms(entry);
+            terms.hint.is_empty() || oldest.get(terms.hint.as_str()) == Some(&self.age(terms))
+        });
+        entries
+    }
+
+    /// Where an entry stands among others, whichever server's is served.
+    fn place<'a>(&'a self, terms: &'a EntryTerms) -> &'a str {
+        self.standbys_of(terms).map(|other| other.id.as_str()).fold(&terms.id, |least, id| id.min(least))
+    }
+
+    /// What decides between entries with the same hint, likewise.
+    fn age<'a>(&'a self, terms: &'a EntryTerms) -> (i64, &'a str) {
+        let age = |terms: &'a EntryTerms| (terms.created_at, terms.id.as_str());
+        self.standbys_of(terms).map(|other| age(other)).fold(age(terms), |least, other| other.min(least))
     }
 
     fn matching(&self, selectors: &SelectorSet) -> impl Iterator<Item = (&Arc<Identity>, i64)> {
@@ -335,13 +372,6 @@ impl Identities {
         let unsigned = self.unsigned.iter().map(|terms| &terms.selectors);
         Demand::of(self.identities.iter().map(|identity| identity.selectors()).chain(unsigned))
     }
-}
-
-/// Of entries with the same hint the first.
-fn only_first_of_hint(mut entries: Vec<&Arc<EntryTerms>>) -> Vec<&Arc<EntryTerms>> {
-    let mut hints = HashSet::new();
-    entries.retain(|terms| terms.hint.is_empty() || hints.insert(terms.hint.as_str()));
-    entries
 }
 
 #[cfg(test)]

@@ -29,6 +29,19 @@ impl Stands {
     /// Each.
     pub const ALL: [Self; 5] = [Self::New, Self::Attested, Self::Refused, Self::Evicted, Self::Banned];
 
+    /// Why the agent serves nobody where it stands so, with what ends it; none where it does, or attests first.
+    pub fn why_nothing_is_served(self) -> Option<&'static str> {
+        match self {
+            Self::New | Self::Attested | Self::Refused => None,
+            Self::Evicted => Some(
+                "the server does not know this agent any more (agent evict), and it cannot attest again: it serves nothing; with a join token, give it a new one",
+            ),
+            Self::Banned => Some(
+                "the server bans this agent: it serves nothing until it is evicted there (agent evict) and attests again",
+            ),
+        }
+    }
+
     /// The word.
     pub fn word(self) -> &'static str {
         match self {

@@ -41,7 +41,7 @@ use crate::hardware_keys::HardwareKeys;
 use crate::identities::Identities;
 use crate::jwt_svids::JwtSvids;
 use crate::own_certificate::OwnCertificates;
-use crate::report::Reports;
+use crate::report::{Reports, Stands};
 use crate::telemetry;
 use crate::trusted_time::{Jumps, Listener, TrustedTime};
 
@@ -289,11 +289,14 @@ fn now(time: TrustedTime) -> NowUnix {
     Arc::new(move || time.moment().own())
 }
 
-/// Ready once there is something to serve from: a server's answer, or the cache.
+/// Ready once there is something to serve from, a server's answer or the cache, and not while nobody is served since the agent is cast out.
 fn ready(identities: watch::Receiver<Arc<Identities>>) -> Ready {
-    Arc::new(move || match identities.borrow().bundle() {
-        Some(_) => None,
-        None => Some("neither the server nor the cache has given identities yet".to_owned()),
+    Arc::new(move || {
+        let all = identities.borrow();
+        match all.bundle() {
+            Some(_) => all.cast_out().and_then(Stands::why_nothing_is_served).map(str::to_owned),
+            None => Some("neither the server nor the cache has given identities yet".to_owned()),
+        }
     })
 }
 
@@ -326,5 +329,14 @@ mod tests {
         let (_, identities) = watch::channel(Arc::new(Identities::starting(trust_domain)));
         let reason = ready(identities)().expect("nothing to serve from");
         assert_eq!(reason, "neither the server nor the cache has given identities yet");
+    }
+
+    #[test]
+    fn whoever_is_cast_out_is_told_why_nothing_is_served_and_what_ends_it() {
+        for stands in Stands::ALL {
+            let why = stands.why_nothing_is_served();
+            assert_eq!(why.is_some(), [Stands::Evicted, Stands::Banned].contains(&stands), "{stands}");
+            assert!(why.is_none_or(|why| why.contains("(agent evict)") && why.contains("serves nothing")), "{stands}");
+        }
     }
 }

@@ -261,6 +261,7 @@ impl Synchronizer {
             Wake::Jump | Wake::Shutdown => {}
         }
         self.publish_if_time_changed();
+        self.publish_if_cast_out_or_let_in();
         self.report();
         let unwritten = self.keep(false).await.map(|pause| Instant::now() + pause);
         let renewal = self.standing.agent().filter(|_| self.failures == 0).map(Agent::due);

@@ -5,9 +5,12 @@ mod log;
 #[path = "support/served.rs"]
 mod served;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ironroot_agent::endpoints::Limits;
+use ironroot_agent::identities::Identities;
+use ironroot_agent::report::Stands;
 use ironroot_api::pb::workload::X509svidRequest;
 use log::Log;
 use served::{Served, asking, next, patiently};
@@ -218,7 +221,7 @@ async fn a_workload_without_an_identity_leaves_one_line_that_says_what_it_lacks(
 }
 
 #[tokio::test]
-async fn health_says_serving_once_there_is_something_to_serve_from() {
+async fn health_says_serving_once_there_is_something_to_serve_from_and_not_while_the_agent_is_cast_out() {
     let served = Served::new(Limits::default());
     let channel = ironroot_api::unix_socket::connect(&served.socket()).await.expect("connects");
     let mut client = HealthClient::new(channel);
@@ -230,6 +233,15 @@ async fn health_says_serving_once_there_is_something_to_serve_from() {
     served.publish(Vec::new());
     while told().await != ServingStatus::Serving {}
     assert_eq!(client.check(ask).await.expect("says").into_inner().status(), ServingStatus::Serving);
+    for (stands, wanted) in [
+        (Stands::Banned, ServingStatus::NotServing),
+        (Stands::Attested, ServingStatus::Serving),
+        (Stands::Evicted, ServingStatus::NotServing),
+    ] {
+        let all = Identities::clone(&served.publisher.borrow()).of_cast_out(Some(stands));
+        served.publisher.send_replace(Arc::new(all));
+        while told().await != wanted {}
+    }
 }
 
 //= WLE-08 WLE-09

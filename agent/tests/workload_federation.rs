@@ -81,7 +81,9 @@ async fn a_workload_gets_the_bundles_that_its_entries_ask_for_each_by_itself_and
     let bundles = patiently(shown.message()).await.expect("no error").expect("no end").bundles;
     let mut names: Vec<_> = bundles.keys().map(String::as_str).collect();
     names.sort_unstable();
-    assert_eq!(names, ["spiffe://friend", "spiffe://td"]);
+    assert_eq!(names, ["spiffe://friend", "spiffe://keyless", "spiffe://td"]);
+    let keyless: serde_json::Value = serde_json::from_slice(&bundles["spiffe://keyless"]).expect("JSON");
+    assert_eq!(keyless, json!({ "keys": [] }), "as SPIRE's agent shows it");
     publish(&served, &identity(&served, &[]), &[foreign("friend", &[&one], &[])]);
     assert!(next(&mut svids).await.federated_bundles.is_empty(), "it asks no more");
 }
@@ -108,8 +110,10 @@ async fn a_bundle_that_becomes_another_is_sent_again_and_an_empty_one_is_gone() 
 async fn a_token_of_another_trust_domain_is_judged_by_its_own_keys_and_for_who_has_them() {
     let served = Served::new(Limits::default());
     let (friend, stranger) = (Signer::new(), Signer::new());
-    let bundles = [foreign("friend", &[], &[friend.wire("k")]), foreign("stranger", &[], &[stranger.wire("k")])];
-    publish(&served, &identity(&served, &["friend"]), &bundles);
+    let keyless = foreign("keyless", &[&authority()], &[]);
+    let bundles =
+        [foreign("friend", &[], &[friend.wire("k")]), foreign("stranger", &[], &[stranger.wire("k")]), keyless];
+    publish(&served, &identity(&served, &["friend", "keyless"]), &bundles);
     let mut shown =
         served.client().await.fetch_jwt_bundles(asking(JwtBundlesRequest {})).await.expect("served").into_inner();
     let bundles = patiently(shown.message()).await.expect("no error").expect("no end").bundles;

@@ -175,7 +175,7 @@ async fn each_name_names_what_it_names_at_spires_agent() {
         panic!("a certificate")
     };
     let first = ironroot_text::pem::certificates(&text(first.certificate_chain)).expect("PEM");
-    assert_eq!(&first[0][..], &chain[..], "default is the oldest entry's, as at the Workload API");
+    assert_eq!(&first[0][..], &chain[..], "default is that of the least entry ID, as at the Workload API");
 }
 
 #[tokio::test]

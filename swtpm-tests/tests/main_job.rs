@@ -184,9 +184,16 @@ fn a_banned_device_stops_serving_and_wipes_its_cache() {
     lab.device.start();
     lab.device.expect_identity(ALICE);
     lab.device.expect_sealed(2);
+    let health = || {
+        let mut command = lab.device.command_as(STRANGER, "ironroot-agent");
+        command.args(["healthcheck", "-socketPath"]).arg(lab.device.socket()).output().expect("it starts")
+    };
+    assert!(health().status.success(), "who has no identity finds it healthy");
     lab.server.cli(&["device", "ban", lab.device.ek_sha256()]);
     let gone = || lab.device.fetch(ALICE).is_err();
     expect_within(DEADLINE, "a banned device serves nothing", || lab.device.log(), gone);
+    let says = || String::from_utf8_lossy(&health().stderr).contains("its server has banned or evicted it");
+    expect_within(DEADLINE, "and is not healthy", || lab.device.log(), says);
     // What is served goes first, what is kept a few commands of the chip later.
     let cache = lab.device.data_directory().join("identities.sealed");
     expect_within(DEADLINE, "nothing is kept", || lab.device.log(), || !cache.exists());

@@ -6,17 +6,24 @@ use clap::Args;
 use ironroot_shell::command_line::{CommandError, Output, Reply, block_on, within};
 use serde_json::json;
 use tonic::Code;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 
 use super::connection::Connection;
 
+/// Of an agent that answers, and has nothing for anybody.
+const CAST_OUT: &str = "agent is unhealthy: it serves nobody, since its server has banned or evicted it (ironroot-agent status says which)";
 /// Longest wait for an answer, seconds.
 const PATIENCE_SECONDS: u64 = 5;
 
 /// Asks whether the agent answers workloads; exit code 0 if it does.
 #[derive(Debug, Args)]
-#[command(after_help = "An agent that says \"you have no identity\" works: whoever runs this need not be a workload.
+#[command(
+    after_help = "An agent that says \"you have no identity\" works: whoever runs this need not be a workload. One that is banned or evicted serves nobody and does not.
 
-Example: ironroot-agent healthcheck -verbose")]
+Example: ironroot-agent healthcheck -verbose"
+)]
 pub(super) struct Healthcheck {
     #[command(flatten)]
     connection: Connection,
@@ -48,8 +55,19 @@ impl Healthcheck {
             Err(error) => Err(error),
         };
         match first {
-            Err(CommandError::Refused(status)) if status.code() == Code::PermissionDenied => Ok(()),
+            Err(CommandError::Refused(status)) if status.code() == Code::PermissionDenied => self.serves_others().await,
             other => other,
+        }
+    }
+
+    /// Whether the agent serves anybody: it says so to whoever asks, and one that does not know the question is not asked.
+    async fn serves_others(&self) -> Result<(), CommandError> {
+        let mut health = HealthClient::new(self.connection.open().await?);
+        match health.check(HealthCheckRequest::default()).await {
+            Ok(answer) if answer.get_ref().status() == ServingStatus::NotServing => {
+                Err(CommandError::Malformed(CAST_OUT.to_owned()))
+            }
+            _ => Ok(()),
         }
     }
 }

@@ -217,9 +217,9 @@ impl Serving {
         if all.bundle().is_some() { Ok(all) } else { Err(Status::unavailable("the agent is still starting")) }
     }
 
-    /// Waits until something is published; not if nothing will be.
-    pub async fn has_started(&self) -> bool {
-        self.0.identities.clone().wait_for(|all| all.bundle().is_some()).await.is_ok()
+    /// What is published, from now on.
+    pub fn follow_published(&self) -> watch::Receiver<Arc<Identities>> {
+        self.0.identities.clone()
     }
 
     /// Finds out who the caller is now; its executable only if an entry asks for it and the caller has spoken again.

@@ -119,11 +119,14 @@ fn nothing_expired_is_served_but_its_owner_stays_known() {
 
 //= WLA-13
 #[test]
-fn order_is_by_age_and_entry_whatever_the_order_of_arrival() {
+fn order_is_by_entry_id_as_at_spires_agent_whatever_the_age_and_the_order_of_arrival() {
     let new = |id, created_at| Entry { id, created_at, ..ENTRY };
     let orders = [[new("c", 1), new("b", 2), new("a", 2)], [new("a", 2), new("c", 1), new("b", 2)]];
     for entries in orders {
-        assert_eq!(served(&snapshot(&entries), &["unix:uid:1"], NOW), ["c", "a", "b"]);
+        let identities = snapshot(&entries);
+        assert_eq!(served(&identities, &["unix:uid:1"], NOW), ["a", "b", "c"]);
+        let for_jwt = identities.entries_for(&set(&["unix:uid:1"]));
+        assert_eq!(for_jwt.iter().map(|terms| terms.id.as_str()).collect::<Vec<_>>(), ["a", "b", "c"]);
     }
 }
 
@@ -139,7 +142,9 @@ fn of_equal_hints_the_oldest_entry_wins_and_a_tie_goes_by_entry_id() {
         new("n", "", 4),
         new("m", "", 4),
     ]);
-    assert_eq!(served(&identities, &["unix:uid:1"], NOW), ["z", "c", "m", "n"]);
+    assert_eq!(served(&identities, &["unix:uid:1"], NOW), ["c", "m", "n", "z"]);
+    let for_jwt = identities.entries_for(&set(&["unix:uid:1"]));
+    assert_eq!(for_jwt.iter().map(|terms| terms.id.as_str()).collect::<Vec<_>>(), ["c", "m", "n", "z"]);
     let identities = snapshot(&[Entry { ttl: 10, ..new("old", "x", 1) }, new("new", "x", 2)]);
     assert_eq!(served(&identities, &["unix:uid:1"], NOW + 20), [""; 0], "a hint does not pass to another identity");
 }
@@ -266,7 +271,7 @@ fn an_entry_whose_key_is_in_hardware_is_nobodys_but_for_certificates_whatever_se
         assert!(all.entries_for(&selectors).is_empty() && all.all_entries_for(&selectors).is_empty(), "{named:?}");
         assert!(all.unsigned_for(&selectors).is_empty() && !all.is_entitled(&selectors), "{named:?}");
         let ids: Vec<_> = all.hardware_entries_for(&selectors).iter().map(|terms| terms.id.as_str()).collect();
-        assert_eq!(ids, ["new", "a"], "oldest first, of a hint the oldest alone, and not what names nobody");
+        assert_eq!(ids, ["a", "new"], "by entry ID, of a hint the oldest alone, and not what names nobody");
     }
     assert!(all.hardware_entries_for(&set(&["unix:uid:2"])).is_empty());
 }

@@ -42,15 +42,11 @@ impl ShownBundle {
         }
     }
 
-    /// Whether X.509 clients are shown it: not another trust domain's without an authority, of which nobody is to be believed.
+    /// Whether X.509 clients are shown it: not another trust domain's without an authority, of which nobody is to be believed. JWT clients
+    /// are shown each, as at SPIRE's agent, be it without a key.
     //= TDB-04 SPIFFE Trust Domain and Bundle 4.1.3: "workloads MUST treat all SVIDs from the trust domain as invalid and untrusted"
     pub fn is_for_x509(&self) -> bool {
         matches!(self, Self::Own(_)) || !self.concatenated().is_empty()
-    }
-
-    /// Whether JWT clients are shown it: likewise.
-    pub fn is_for_jwt(&self) -> bool {
-        matches!(self, Self::Own(_)) || !self.jwt_authorities().is_empty()
     }
 
     /// Whether both are one and the same.

@@ -49,6 +49,10 @@ pub enum SyncError {
     NoCertificate,
 }
 
+/// How SPIRE's server answers the attestation of an agent that it bans: other than at each other call, without a reason for programs.
+/// Source: pkg/server/api/agent/v1/service.go, AttestAgent.
+const BANNED_AT_SPIRES: &str = "failed to attest: agent is banned";
+
 /// What a PermissionDenied asks of an agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denial {
@@ -131,6 +135,11 @@ impl SyncError {
 
     /// What the server wants done, if it said so.
     pub fn denial(&self) -> Option<Denial> {
+        if let Self::Attestation(AttestationError::Server(status)) = self
+            && (status.code(), status.message()) == (Code::PermissionDenied, BANNED_AT_SPIRES)
+        {
+            return Some(Denial::Banned);
+        }
         let status = match self {
             Self::Server(status) | Self::Attestation(AttestationError::Server(status)) => status,
             _ => return None,
@@ -180,6 +189,11 @@ mod tests {
             assert_eq!(denial(permission_denied(reason, "")), Some(Denial::Reattest));
         }
         assert_eq!(denial(Status::permission_denied("agent is banned")), None);
+        assert_eq!(denial(Status::permission_denied(BANNED_AT_SPIRES)), None, "that is how it answers attestations");
+        let attesting = |status| SyncError::Attestation(AttestationError::Server(status)).denial();
+        assert_eq!(attesting(Status::permission_denied(BANNED_AT_SPIRES)), Some(Denial::Banned));
+        assert_eq!(attesting(Status::permission_denied("failed to attest: agent is banned by nobody")), None);
+        assert_eq!(attesting(Status::invalid_argument(BANNED_AT_SPIRES)), None);
         assert_eq!(denial(Status::unavailable("")), None);
         let attesting = AttestationError::Server(permission_denied(Reason::AgentBanned, ""));
         assert_eq!(SyncError::Attestation(attesting).denial(), Some(Denial::Banned));

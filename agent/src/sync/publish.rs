@@ -51,7 +51,7 @@ impl Synchronizer {
         match all {
             Ok(all) => {
                 let all = all.ending(|identity| moment.end(identity.svid().lifetime())).with_unsigned(unsigned);
-                let all = all.with_federated(self.federated.clone());
+                let all = all.with_federated(self.federated.clone()).of_cast_out(Some(self.standing.word()));
                 self.parts.publisher.send_replace(Arc::new(all));
             }
             Err(error) => error!(error = %describe(&error), "identities cannot be published; the last ones stay"),
@@ -90,6 +90,15 @@ impl Synchronizer {
     /// What was learned about the time changes what may be served, though nothing else has changed.
     pub(super) fn publish_if_time_changed(&mut self) {
         if self.parts.time.moment().version() != self.published {
+            self.publish();
+        }
+    }
+
+    /// Whoever asks whether the agent is ready is told at once that it is cast out, or let in again, though no identity comes or goes.
+    pub(super) fn publish_if_cast_out_or_let_in(&mut self) {
+        let is_cast_out = self.standing.word().why_nothing_is_served().is_some();
+        let is_told = self.parts.publisher.borrow().cast_out().is_some();
+        if is_cast_out != is_told {
             self.publish();
         }
     }

@@ -8,6 +8,7 @@ use ironroot_attest::Selector;
 
 use crate::federated_bundles::FederatedBundles;
 use crate::identities::{Identities, IdentitiesError, Identity};
+use crate::report::Stands;
 use crate::server_answers::{EntryTerms, TrustBundle};
 
 /// One part in this many of an SVID's life is its last: by then it should have been replaced long since, so its server is away, and
@@ -39,7 +40,7 @@ pub struct United {
 ///
 /// An entry that several servers have (one SPIFFE ID, the same selectors, the same hint) is served once: from the first of them whose
 /// SVID is not in its last quarter, else from the one whose SVID lasts longest. The place among a workload's identities is that of
-/// the oldest of them, whichever is served. The others stand by.
+/// the least of their entry IDs, whichever is served. The others stand by.
 pub fn unite(
     trust_domain: &TrustDomain,
     shares: &[Share],
@@ -50,9 +51,10 @@ pub fn unite(
     let Some(bundle) = bundle.filter(|_| shares.iter().any(|share| share.identities.bundle().is_some())) else {
         return Ok(United { identities: Identities::starting(trust_domain.clone()), again_at: None });
     };
+    let cast_out = if is_banned { Some(Stands::Banned) } else { cast_out_by_all(shares) };
     let shares = if is_banned { &[][..] } else { shares };
     let mut chosen: Vec<Chosen> = groups(shares).into_values().map(|group| choose(group, now)).collect();
-    chosen.sort_by(|a, b| a.age.cmp(&b.age));
+    chosen.sort_by(|a, b| a.place.cmp(&b.place));
     let again_at = chosen.iter().filter_map(|chosen| chosen.again_at).min();
     let ends: BTreeMap<_, i64> =
         chosen.iter().filter_map(|it| Some((it.served.terms.key(), it.served.svid.as_ref()?.1))).collect();
@@ -69,8 +71,15 @@ pub fn unite(
         .with_unsigned(unsigned)
         .with_standbys(standbys)
         .with_federated(federated(shares))
+        .of_cast_out(cast_out)
         .partial(shares.iter().any(|share| share.identities.bundle().is_none() && !share.is_away));
     Ok(United { identities, again_at })
+}
+
+/// Where the agent stands with the first of the servers, if each of them has cast it out.
+fn cast_out_by_all(shares: &[Share]) -> Option<Stands> {
+    let each: Option<Vec<Stands>> = shares.iter().map(|share| share.identities.cast_out()).collect();
+    each?.first().copied()
 }
 
 /// What makes two servers' entries the same to a workload.
@@ -84,8 +93,8 @@ struct Candidate {
 }
 
 struct Chosen {
-    /// Of the oldest of the group.
-    age: (i64, String),
+    /// The least entry ID of the group.
+    place: String,
     served: Candidate,
     others: Vec<Arc<EntryTerms>>,
     again_at: Option<i64>,
@@ -110,12 +119,12 @@ fn same(terms: &EntryTerms) -> Same<'_> {
 }
 
 fn choose(mut group: Vec<Candidate>, now: i64) -> Chosen {
-    let age = group.iter().map(|one| (one.terms.created_at, one.terms.id.clone())).min().unwrap_or_default();
-    let best = (0..group.len()).min_by_key(|place| (group[*place].rank(now), *place)).unwrap_or_default();
+    let place = group.iter().map(|one| one.terms.id.clone()).min().unwrap_or_default();
+    let best = (0..group.len()).min_by_key(|nth| (group[*nth].rank(now), *nth)).unwrap_or_default();
     //= FLT-A28 agent faults: "what the others have entries for is served without a gap"
     let served = group.remove(best);
     let again_at = if group.is_empty() { None } else { served.again_at(now) };
-    Chosen { age, again_at, served, others: group.into_iter().map(|one| one.terms).collect() }
+    Chosen { place, again_at, served, others: group.into_iter().map(|one| one.terms).collect() }
 }
 
 impl Candidate {

@@ -19,7 +19,7 @@ use ironroot_agent::issuance_heads::IssuanceHeads;
 use ironroot_agent::jwt_svids::JwtSvids;
 use ironroot_agent::node_attestation::Attestor;
 use ironroot_agent::own_certificate::OwnCertificate;
-use ironroot_agent::report::Report;
+use ironroot_agent::report::{Report, Stands};
 use ironroot_agent::requests::Requests;
 use ironroot_agent::server_answers::{EntryKey, MAX_ENTRIES};
 use ironroot_agent::server_channel::Server;
@@ -165,6 +165,10 @@ impl Agent {
 
     fn authorities(&self) -> usize {
         self.identities.borrow().bundle().map_or(0, |bundle| bundle.authorities().len())
+    }
+
+    fn cast_out(&self) -> Option<Stands> {
+        self.identities.borrow().cast_out()
     }
 
     fn record(&self) -> Option<AgentRecord> {
@@ -392,10 +396,12 @@ async fn a_ban_empties_the_agent_wipes_what_is_kept_and_is_lifted_by_attesting()
     until("nothing is served", || agent.serial().is_none()).await;
     until("the record is gone", || agent.record().is_none()).await;
     assert_eq!(agent.authorities(), 1, "the bundle is no secret");
+    assert_eq!(agent.cast_out(), Some(Stands::Banned), "it is not ready");
     let attestations = server.asked().attestations;
     until("it asks now and then", || server.asked().attestations > attestations).await;
     server.play(|script| (script.denial, script.attestation_denial) = (None, None));
     until("it serves again", || agent.serial().is_some()).await;
+    assert_eq!(agent.cast_out(), None);
 }
 
 //= FLT-A22
@@ -411,10 +417,12 @@ async fn an_evicted_agent_that_cannot_attest_again_withdraws_at_once_and_asks_sl
         until("nothing is served", || agent.serial().is_none()).await;
         let attestations = server.asked().attestations;
         assert!(attestations <= 3, "{attestations}");
-        assert_eq!(agent.authorities(), 1, "it is ready, and says that there is no identity");
+        assert_eq!(agent.authorities(), 1, "it says that there is no identity");
+        assert_eq!(agent.cast_out(), Some(Stands::Evicted), "and is not ready");
         assert!(agent.record().is_some_and(|record| !record.chain.is_empty()), "what a server forgot it may remember");
         server.play(|script| (script.denial, script.attestation_refusal) = (None, None));
         until("the server knows it again", || agent.serial().is_some()).await;
+        assert_eq!(agent.cast_out(), None);
     }
 }
 

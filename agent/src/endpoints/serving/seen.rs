@@ -43,7 +43,7 @@ impl Seen<'_> {
         View::of(self.all, self.own.clone(), self.identities(), self.all.federated_for(self.about))
     }
 
-    /// The identities that have not ended, oldest entry first.
+    /// The identities that have not ended, in the order of their entries' IDs.
     pub fn identities(&self) -> Vec<Arc<Identity>> {
         self.all.for_selectors(self.about, self.now).into_iter().cloned().collect()
     }

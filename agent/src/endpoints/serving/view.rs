@@ -35,8 +35,7 @@ impl View {
         let own_one = (trust_domain.clone(), ShownBundle::Own(own.clone()));
         let foreign = federated.into_iter().map(|b| (b.trust_domain().clone(), ShownBundle::Foreign(b)));
         let bundles: Bundles = std::iter::once(own_one).chain(foreign).collect();
-        let jwt_bundles = only(&bundles, ShownBundle::is_for_jwt);
-        Self { bundles: only(&bundles, ShownBundle::is_for_x509), jwt_bundles, trust_domain, own, theirs }
+        Self { bundles: only(&bundles, ShownBundle::is_for_x509), jwt_bundles: bundles, trust_domain, own, theirs }
     }
 
     /// The X.509 authorities of other trust domains, by their IDs.

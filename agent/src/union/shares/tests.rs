@@ -88,7 +88,7 @@ fn what_both_have_is_served_once_from_the_first_and_what_one_has_from_that_one()
     let norths = north.share(&[("n-web", "/web", 5, Some(3000)), ("n-db", "/db", 6, Some(3000))]);
     let souths = south.share(&[("s-web", "/web", 9, Some(3900)), ("s-log", "/log", 7, Some(3900))]);
     let united = all_at(&[norths, souths], NOW);
-    assert_eq!(served(&united, NOW), ["n-web", "n-db", "s-log"]);
+    assert_eq!(served(&united, NOW), ["n-db", "n-web", "s-log"]);
     let web = EntryTerms::example("n-web", "/web");
     let standbys: Vec<_> = united.identities.standbys_of(&web).collect();
     assert_eq!(standbys.iter().map(|terms| terms.id.as_str()).collect::<Vec<_>>(), ["s-web"]);
@@ -99,19 +99,21 @@ fn what_both_have_is_served_once_from_the_first_and_what_one_has_from_that_one()
 fn before_an_svid_of_a_server_that_is_away_ends_that_of_another_takes_its_place_among_the_others() {
     let [north, south] = servers();
     let shares = [
-        north.share(&[("n-web", "/web", 5, Some(1500)), ("n-db", "/db", 6, Some(3900))]),
+        north.share(&[("n-web", "/web", 5, Some(1500)), ("o-db", "/db", 6, Some(3900))]),
         south.share(&[("s-web", "/web", 9, Some(3900))]),
     ];
     let united = all_at(&shares, NOW);
-    assert_eq!(served(&united, NOW), ["n-web", "n-db"]);
+    assert_eq!(served(&united, NOW), ["n-web", "o-db"]);
     let switch = NOW + 1500 - LIFE / LAST_PART;
     assert_eq!(united.again_at, Some(switch), "in its last quarter it should have been replaced");
     let united = all_at(&shares, switch);
-    assert_eq!(served(&united, switch), ["s-web", "n-db"], "in the place of the older of the two");
+    assert_eq!(served(&united, switch), ["s-web", "o-db"], "in the place of the least entry ID of the two");
+    let for_jwt = united.identities.entries_for(&EntryTerms::example("e", "/e").selectors);
+    assert_eq!(for_jwt.iter().map(|terms| terms.id.as_str()).collect::<Vec<_>>(), ["s-web", "o-db"], "for JWT too");
     let late = NOW + 3500;
     assert_eq!(
         served(&all_at(&shares, late), late),
-        ["s-web", "n-db"],
+        ["s-web", "o-db"],
         "both near their end: the one that lasts longer"
     );
 }
