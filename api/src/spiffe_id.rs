@@ -24,6 +24,9 @@ pub enum SpiffeIdError {
     /// No trust domain, or one with characters outside `a-z0-9.-_`.
     #[error("trust domain must be 1 to {MAX_TRUST_DOMAIN_BYTES} characters of a-z, 0-9, '.', '-' and '_'")]
     TrustDomain,
+    /// A trust domain's SPIFFE ID is wanted, and this one is a workload's or an agent's.
+    #[error("a trust domain has no path: write {0:?} alone")]
+    NotATrustDomain(String),
     /// Empty, `.` or `..` segment, trailing slash, or characters outside `a-zA-Z0-9.-_`.
     #[error("path must be segments of a-z, A-Z, 0-9, '.', '-' and '_', none of them empty, \".\" or \"..\"")]
     Path,
@@ -53,8 +56,15 @@ pub struct TrustDomain(Arc<str>);
 impl TrustDomain {
     /// Parses a bare name (`example.org`) or a trust domain's SPIFFE ID (`spiffe://example.org`).
     pub fn new(name: &str) -> Result<Self, SpiffeIdError> {
-        let name = name.strip_prefix("spiffe://").unwrap_or(name);
-        if is_legal_name(name) { Ok(Self(name.into())) } else { Err(SpiffeIdError::TrustDomain) }
+        let given = name;
+        let name = given.strip_prefix("spiffe://").unwrap_or(given);
+        match name.split_once('/') {
+            None if is_legal_name(name) => Ok(Self(name.into())),
+            Some((alone, path)) if is_legal_name(alone) => {
+                Err(SpiffeIdError::NotATrustDomain(given[..given.len() - path.len() - "/".len()].to_owned()))
+            }
+            _ => Err(SpiffeIdError::TrustDomain),
+        }
     }
 
     /// The bare name.

@@ -64,7 +64,7 @@ pub(super) struct List {
 impl List {
     fn execute(self) -> ExitCode {
         self.connection.run(async |connection| {
-            let filter = self.filter.to_list_filter();
+            let filter = self.filter.to_list_filter()?;
             let agents = list(connection.open().await?, filter).await?;
             let json =
                 json!({ "agents": agents.iter().map(messages::agent).collect::<Value>(), "next_page_token": "" });
@@ -101,7 +101,7 @@ pub(super) struct Count {
 impl Count {
     fn execute(self) -> ExitCode {
         self.connection.run(async |connection| {
-            let request = CountAgentsRequest { filter: Some(self.filter.to_count_filter()) };
+            let request = CountAgentsRequest { filter: Some(self.filter.to_count_filter()?) };
             let count = AgentClient::new(connection.open().await?).count_agents(request).await?.into_inner().count;
             let shown = counted(usize::try_from(count).unwrap_or(0), "attested agent", "attested agents");
             Ok(Reply::new(json!({ "count": count }), format!("{shown}\n")))

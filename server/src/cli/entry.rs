@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-pub(super) use selection::{MatchMode, selector_match};
+pub(super) use selection::selector_match;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Entry {

@@ -5,6 +5,8 @@ use std::ffi::{OsStr, OsString};
 
 use clap::{Arg, ArgAction, Command};
 
+use super::empty_flags::EmptyFlags;
+
 /// The long flags of a command line, its subcommands' too.
 #[derive(Debug, Default)]
 pub struct GoFlags {
@@ -12,12 +14,13 @@ pub struct GoFlags {
     switches: BTreeSet<String>,
     /// Those that always have one.
     valued: BTreeSet<String>,
+    empty: EmptyFlags,
 }
 
 impl GoFlags {
     /// Those of this command line.
     pub fn of(command: &Command) -> Self {
-        let mut flags = Self::default();
+        let mut flags = Self { empty: EmptyFlags::of(command), ..Self::default() };
         flags.add(command);
         flags
     }
@@ -36,11 +39,15 @@ impl GoFlags {
 
     /// Rewrites Go's flags: `-socketPath x` and `-output=json` become `--socketPath x` and `--output=json`; `-hint -x`, whose value
     /// begins with a dash, becomes `--hint=-x`; of the switches `-node=true` becomes `--node` and `-node=false` goes away. The word `true`
-    /// behind a switch goes away too.
+    /// behind a switch goes away too, and flags of SPIRE's whose value is empty.
     ///
     /// Left alone: everything after `--`, a lone `-` (standard input), one-letter flags such as `-h`, numbers such as `-5`. Other than in
     /// Go a flag is no other flag's value: `-hint -node` lacks the hint.
     pub fn rewritten(&self, arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+        self.empty.left_out(self.in_two_dashes(arguments), &self.valued)
+    }
+
+    fn in_two_dashes(&self, arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
         let mut arguments = arguments.into_iter().peekable();
         let mut rewritten = Vec::new();
         let mut behind_switch = false;

@@ -111,13 +111,14 @@ impl Parser<'_> {
                 (Token::End, Some(opened)) => {
                     return error(line, format!("the file ends inside the block opened on line {opened}: add \"}}\""));
                 }
-                (Token::Word(key) | Token::String(key), _) => body.items.push(self.item(key, line)?),
+                (Token::Word(key) | Token::String(key), _) => body.items.extend(self.item(key, line)?),
                 (token, _) => return error(line, format!("expected a key, found {token}")),
             }
         }
     }
 
-    fn item(&mut self, key: String, key_line: u32) -> Result<Item, SyntaxError> {
+    /// `None`: `null` in JSON, which says that nothing is given.
+    fn item(&mut self, key: String, key_line: u32) -> Result<Option<Item>, SyntaxError> {
         let mut labels = Vec::new();
         let origin = Origin::Line(key_line);
         loop {
@@ -125,15 +126,19 @@ impl Parser<'_> {
             match token {
                 Token::Equals if labels.is_empty() => {
                     let value = self.value()?;
-                    return Ok(Item { key, labels, origin, value });
+                    return Ok(Some(Item { key, labels, origin, value }));
                 }
                 Token::Colon if labels.is_empty() && self.is_json => {
+                    if matches!(self.lexer.peek()?, (_, Token::Word(word)) if word == "null") {
+                        self.lexer.next()?;
+                        return Ok(None);
+                    }
                     let value = self.value()?;
-                    return Ok(Item { key, labels, origin, value });
+                    return Ok(Some(Item { key, labels, origin, value }));
                 }
                 Token::OpenBrace => {
                     let value = Value::Block(self.block(line)?);
-                    return Ok(Item { key, labels, origin, value });
+                    return Ok(Some(Item { key, labels, origin, value }));
                 }
                 Token::String(label) | Token::Word(label) if line == key_line => labels.push(label),
                 token => return error(line, format!("expected \"=\" or \"{{\" after a key, found {token}")),
@@ -150,6 +155,9 @@ impl Parser<'_> {
             Token::OpenBracket => self.list(line),
             Token::Word(word) if word == "true" => Ok(Value::Bool(true)),
             Token::Word(word) if word == "false" => Ok(Value::Bool(false)),
+            Token::Word(word) if word == "null" && self.is_json => {
+                error(line, "null is no value in a list: leave it out".to_owned())
+            }
             Token::Word(_) => error(line, "a word without quotes is not a value: put text in quotes".to_owned()),
             token => error(line, format!("expected a value, found {token}")),
         }

@@ -85,6 +85,11 @@ impl Mistakes {
         }
     }
 
+    /// How many there are so far.
+    pub(super) fn count(&self) -> usize {
+        self.mistakes.borrow().len()
+    }
+
     /// The same, with or without looking at what the configuration names.
     pub(super) fn looking(self, looking: bool) -> Self {
         Self { looking, ..self }

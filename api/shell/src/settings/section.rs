@@ -262,6 +262,12 @@ impl<'a> Section<'a> {
         found.into_iter()
     }
 
+    /// Whether there are blocks of the plugin type `kind`, none of them wrong, and all of them switched off or none at all.
+    pub fn has_no_plugin(&self, kind: &str) -> bool {
+        let before = self.mistakes.count();
+        self.plugins(kind).is_empty() && self.mistakes.count() == before
+    }
+
     /// The blocks of the plugin type `kind` that are enabled, in the order of the file. `self` is the `plugins` block.
     pub fn plugins(&self, kind: &str) -> Vec<Plugin<'a>> {
         let reason = format!("a plugin has a name in quotes: {kind} \"name\" {{ plugin_data {{ }} }}");
@@ -370,6 +376,16 @@ impl<'a> Section<'a> {
     /// Adds a warning at `key`'s line.
     pub fn warn(&self, key: &str, reason: impl Into<String>) {
         self.mistakes.warn(self.origin_of(key), &self.full(key), reason);
+    }
+
+    /// Adds a warning at the section's own line.
+    pub fn own_warn(&self, reason: impl Into<String>) {
+        self.mistakes.warn(self.origin, &self.name, reason);
+    }
+
+    /// Adds a warning at the line of `plugin`, which is of the type `kind`.
+    pub fn plugin_warn(&self, kind: &str, plugin: &Plugin<'_>, reason: impl Into<String>) {
+        self.mistakes.warn(plugin.origin, &format!("{}.{}", self.full(kind), plugin.name), reason);
     }
 
     /// Reports every key that was never asked for.

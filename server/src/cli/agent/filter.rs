@@ -5,7 +5,6 @@ use std::str::FromStr;
 
 use clap::Args;
 use ironroot_api::pb::agent::{count_agents_request, list_agents_request};
-use ironroot_api::pb::types::SelectorMatch;
 use ironroot_attest::Selector;
 use ironroot_shell::clock::wall_unix;
 use ironroot_shell::settings::parse_duration;
@@ -13,7 +12,9 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
 
-use crate::cli::entry::{MatchMode, selector_match};
+use ironroot_shell::command_line::CommandError;
+
+use crate::cli::entry::selector_match;
 
 #[derive(Debug, Default, Args)]
 pub(super) struct Filter {
@@ -22,7 +23,7 @@ pub(super) struct Filter {
     selector: Vec<Selector>,
     /// How their selectors compare with the given ones: exact, any, superset or subset
     #[arg(long = "matchSelectorsOn", value_name = "MODE", default_value = "superset")]
-    match_selectors_on: MatchMode,
+    match_selectors_on: String,
     /// How they attested, such as tpm2 or join_token
     #[arg(long = "attestationType", value_name = "TYPE", default_value = "", hide_default_value = true)]
     attestation_type: String,
@@ -59,29 +60,25 @@ impl Filter {
         }
     }
 
-    pub(super) fn to_list_filter(&self) -> list_agents_request::Filter {
-        list_agents_request::Filter {
+    pub(super) fn to_list_filter(&self) -> Result<list_agents_request::Filter, CommandError> {
+        Ok(list_agents_request::Filter {
             by_attestation_type: self.attestation_type.clone(),
-            by_selector_match: self.selector_match(),
+            by_selector_match: selector_match(&self.selector, &self.match_selectors_on)?,
             by_banned: self.banned.0,
             by_can_reattest: self.can_reattest.0,
             by_expires_before: self.expires_before.clone(),
-        }
+        })
     }
 
-    pub(super) fn to_count_filter(&self) -> count_agents_request::Filter {
-        let filter = self.to_list_filter();
-        count_agents_request::Filter {
+    pub(super) fn to_count_filter(&self) -> Result<count_agents_request::Filter, CommandError> {
+        let filter = self.to_list_filter()?;
+        Ok(count_agents_request::Filter {
             by_attestation_type: filter.by_attestation_type,
             by_selector_match: filter.by_selector_match,
             by_banned: filter.by_banned,
             by_can_reattest: filter.by_can_reattest,
             by_expires_before: filter.by_expires_before,
-        }
-    }
-
-    fn selector_match(&self) -> Option<SelectorMatch> {
-        selector_match(&self.selector, self.match_selectors_on)
+        })
     }
 }
 

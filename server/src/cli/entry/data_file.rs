@@ -5,7 +5,7 @@ use std::path::Path;
 
 use ironroot_api::SpiffeId;
 use ironroot_api::pb::types;
-use ironroot_shell::command_line::{CommandError, counted, json_mistake};
+use ironroot_shell::command_line::{CommandError, as_go_reads, counted, json_mistake};
 use ironroot_text::HumanFile;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -19,12 +19,12 @@ const MAX_MISTAKES: usize = 50;
 const MAX_UNKNOWN_KEYS: usize = 20;
 
 /// `{"entries": [...]}`. Source: SPIRE's `spire.common.RegistrationEntries` in Go's JSON; and what `entry show -output json`
-/// prints, by which entries move from one server to another. A key nobody knows is passed over
+/// prints, by which entries move from one server to another. Keys count in any case. A key nobody knows is passed over
 /// as there, and unlike there it is said: a misspelt key makes another entry than was meant.
 #[derive(Debug, Deserialize)]
 #[serde(expecting = "an object with the list \"entries\"")]
 struct EntriesFile {
-    entries: Vec<FileEntry>,
+    entries: Option<Vec<FileEntry>>,
     /// Of a printed list; there is only one page.
     #[serde(default, rename = "next_page_token")]
     _next_page_token: String,
@@ -119,6 +119,39 @@ struct IdsFile {
     ids: Vec<String>,
 }
 
+/// The keys of all of these, as they are written here.
+const KEYS: [&str; 29] = [
+    "additional_attributes",
+    "admin",
+    "created_at",
+    "disable_x509_svid_prefetch",
+    "dns_names",
+    "downstream",
+    "entries",
+    "entryExpiry",
+    "entry_expiry",
+    "entry_id",
+    "expires_at",
+    "federates_with",
+    "hint",
+    "id",
+    "ids",
+    "jwt_svid_include_jti",
+    "jwt_svid_ttl",
+    "next_page_token",
+    "parent_id",
+    "path",
+    "revision_number",
+    "selectors",
+    "spiffe_id",
+    "store_svid",
+    "trust_domain",
+    "ttl",
+    "type",
+    "value",
+    "x509_svid_ttl",
+];
+
 /// What a file holds, and what to say of it on standard error, with line ends.
 pub(super) struct Read<T> {
     pub content: T,
@@ -128,11 +161,11 @@ pub(super) struct Read<T> {
 /// An entry of a file, or what makes it none, a sentence each.
 pub(super) type EntryOrMistakes = Result<types::Entry, Vec<String>>;
 
-/// The entries of the file at `path`; `-` is standard input.
+/// The entries of the file at `path`, which may hold none as at SPIRE's; `-` is standard input.
 pub(super) fn entries(path: &Path) -> Result<Read<Vec<types::Entry>>, CommandError> {
-    let Read { content, notes } = entries_or_mistakes(path)?;
+    let Read { content, notes } = listed(path)?;
     let (mut read, mut mistakes) = (Vec::new(), Vec::new());
-    for (index, entry) in content.into_iter().enumerate() {
+    for (index, entry) in content.unwrap_or_default().into_iter().enumerate() {
         match entry {
             Ok(entry) => read.push(entry),
             Err(why) => mistakes.extend(why.into_iter().map(|why| format!("entry {}: {why}", index + 1))),
@@ -151,10 +184,17 @@ pub(super) fn all_of(path: &Path, mut mistakes: Vec<String>) -> CommandError {
     CommandError::Malformed(lines.join("\n"))
 }
 
-/// The entries of the file at `path`, each by itself; `-` is standard input.
+/// The entries of the file at `path`, each by itself; `-` is standard input. The list must be there: without it the registry would
+/// become empty.
 pub(super) fn entries_or_mistakes(path: &Path) -> Result<Read<Vec<EntryOrMistakes>>, CommandError> {
+    let Read { content, notes } = listed(path)?;
+    let missing = || CommandError::Malformed(format!("{}: it has no list \"entries\"", path.display()));
+    Ok(Read { content: content.ok_or_else(missing)?, notes })
+}
+
+fn listed(path: &Path) -> Result<Read<Option<Vec<EntryOrMistakes>>>, CommandError> {
     let Read { content, notes } = parse::<EntriesFile>(&HumanFile::argument(path, MAX_FILE_BYTES)?)?;
-    Ok(Read { content: content.entries.into_iter().map(FileEntry::into_pb).collect(), notes })
+    Ok(Read { content: content.entries.map(|entries| entries.into_iter().map(FileEntry::into_pb).collect()), notes })
 }
 
 /// The entry IDs of the file at `path`; `-` is standard input.
@@ -208,7 +248,8 @@ impl FileEntry {
 fn parse<T: DeserializeOwned>(file: &HumanFile) -> Result<Read<T>, CommandError> {
     let wrong = |error| CommandError::Malformed(format!("{}: {}", file.name(), json_mistake(&error)));
     let mut unknown: BTreeMap<String, usize> = BTreeMap::new();
-    let mut reader = serde_json::Deserializer::from_str(file.text());
+    let text = as_go_reads(file.text(), &KEYS);
+    let mut reader = serde_json::Deserializer::from_str(&text);
     let note = |path: serde_ignored::Path<'_>| {
         let key = path.to_string().rsplit('.').next().unwrap_or_default().chars().take(64).collect();
         if unknown.len() < MAX_UNKNOWN_KEYS || unknown.contains_key(&key) {
@@ -256,6 +297,23 @@ mod tests {
         assert_eq!(entries[0].parent_id.as_ref().map(|id| id.path.as_str()), Some("/spire/agent/join_token/T"));
         assert_eq!((entries[1].expires_at, entries[1].id.as_str(), entries[1].downstream), (1_552_410_266, "x", true));
         assert!(entries[1].additional_attributes.as_ref().is_some_and(|a| a.disable_x509_svid_prefetch));
+    }
+
+    #[test]
+    fn keys_count_in_any_case_null_is_as_not_given_and_a_file_may_hold_nothing_as_at_spires() {
+        let text = r#"{"Entries": [{"SPIFFE_ID": "spiffe://td/a", "Parent_Id": "spiffe://td/p", "EntryExpiry": 5, "Hint": null,
+            "selectors": [{"Type": "unix", "VALUE": "uid:1"}], "dns_names": null, "X509_SVID_TTL": 60, "downstream": null}]}"#;
+        let entry = entries_of(text).expect("reads").remove(0);
+        assert_eq!((entry.expires_at, entry.x509_svid_ttl, entry.hint.as_str()), (5, 60, ""));
+        assert_eq!(entry.selectors, [types::Selector { r#type: "unix".into(), value: "uid:1".into() }]);
+        for nothing in ["{}", r#"{"entries": null}"#, r#"{"entries": []}"#] {
+            assert_eq!(entries_of(nothing), Ok(Vec::new()), "{nothing}");
+        }
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("entries.json");
+        std::fs::write(&path, "{\"entires\": []}").expect("written");
+        let refused = entries_or_mistakes(&path).map(drop).expect_err("apply needs the list").message();
+        assert!(refused.ends_with("it has no list \"entries\""), "{refused}");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use prost::Message;
 use serde_json::{Value, json};
 use tonic::transport::Channel;
 
-use super::selection::{MatchMode, federates_with, selector_match};
+use super::selection::{federates_with, selector_match};
 use super::show_text::describe;
 use crate::cli::connection::Connection;
 use crate::cli::messages;
@@ -40,13 +40,13 @@ struct Filter {
     selector: Vec<Selector>,
     /// How their selectors compare with the given ones: exact, any, superset or subset
     #[arg(long = "matchSelectorsOn", value_name = "MODE", default_value = "superset")]
-    match_selectors_on: MatchMode,
+    match_selectors_on: String,
     /// A trust domain they federate with; repeat for more
     #[arg(long = "federatesWith", value_name = "TRUST_DOMAIN")]
     federates_with: Vec<String>,
     /// How their trust domains compare with the given ones
     #[arg(long = "matchFederatesWithOn", value_name = "MODE", default_value = "superset")]
-    match_federates_with_on: MatchMode,
+    match_federates_with_on: String,
     /// Only entries of downstream servers
     #[arg(long)]
     downstream: bool,
@@ -56,27 +56,27 @@ struct Filter {
 }
 
 impl Filter {
-    fn to_list_filter(&self) -> list_entries_request::Filter {
-        list_entries_request::Filter {
+    fn to_list_filter(&self) -> Result<list_entries_request::Filter, CommandError> {
+        Ok(list_entries_request::Filter {
             by_spiffe_id: self.spiffe_id.as_ref().map(SpiffeId::to_pb),
             by_parent_id: self.parent_id.as_ref().map(SpiffeId::to_pb),
-            by_selectors: selector_match(&self.selector, self.match_selectors_on),
-            by_federates_with: federates_with(&self.federates_with, self.match_federates_with_on),
+            by_selectors: selector_match(&self.selector, &self.match_selectors_on)?,
+            by_federates_with: federates_with(&self.federates_with, &self.match_federates_with_on)?,
             by_hint: self.hint.clone(),
             by_downstream: self.downstream.then_some(true),
-        }
+        })
     }
 
-    fn to_count_filter(&self) -> count_entries_request::Filter {
-        let filter = self.to_list_filter();
-        count_entries_request::Filter {
+    fn to_count_filter(&self) -> Result<count_entries_request::Filter, CommandError> {
+        let filter = self.to_list_filter()?;
+        Ok(count_entries_request::Filter {
             by_spiffe_id: filter.by_spiffe_id,
             by_parent_id: filter.by_parent_id,
             by_selectors: filter.by_selectors,
             by_federates_with: filter.by_federates_with,
             by_hint: filter.by_hint,
             by_downstream: filter.by_downstream,
-        }
+        })
     }
 
     fn is_empty(&self) -> bool {
@@ -111,7 +111,7 @@ impl Show {
                     let request = GetEntryRequest { id: id.clone(), output_mask: None };
                     vec![client.get_entry(request).await?.into_inner().encode_to_vec()]
                 }
-                None => list(&mut client, self.filter.to_list_filter()).await?,
+                None => list(&mut client, self.filter.to_list_filter()?).await?,
             };
             Ok(match connection.output() {
                 Output::Pretty if self.entry_id.is_none() && std::io::stdout().is_terminal() => {
@@ -173,7 +173,7 @@ pub(in crate::cli) struct Count {
 impl Count {
     pub(super) fn execute(self) -> ExitCode {
         self.connection.run(async |connection| {
-            let request = CountEntriesRequest { filter: Some(self.filter.to_count_filter()) };
+            let request = CountEntriesRequest { filter: Some(self.filter.to_count_filter()?) };
             let count = EntryClient::new(connection.open().await?).count_entries(request).await?.into_inner().count;
             let shown = counted(usize::try_from(count).unwrap_or(0), "registration entry", "registration entries");
             Ok(Reply::new(json!({ "count": count }), format!("{shown}\n")))

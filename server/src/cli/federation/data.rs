@@ -6,7 +6,7 @@ use clap::Args;
 use ironroot_api::pb::types::federation_relationship::BundleEndpointProfile;
 use ironroot_api::pb::types::{Bundle, FederationRelationship, HttpsWebProfile, HttpsspiffeProfile};
 use ironroot_api::{SpiffeId, TrustDomain};
-use ironroot_shell::command_line::{CommandError, json_mistake};
+use ironroot_shell::command_line::{CommandError, as_go_reads, json_mistake};
 use ironroot_text::HumanFile;
 use serde::Deserialize;
 use serde_json::Value;
@@ -48,11 +48,12 @@ pub(super) struct Read {
     pub notes: String,
 }
 
+/// Keys count in any case, as Go reads them.
 #[derive(Deserialize)]
 #[serde(expecting = "an object with the list \"federationRelationships\"")]
 struct File {
     #[serde(rename = "federationRelationships")]
-    relationships: Vec<FileRelationship>,
+    relationships: Option<Vec<FileRelationship>>,
 }
 
 #[derive(Deserialize)]
@@ -68,6 +69,17 @@ struct FileRelationship {
     trust_domain_bundle: Option<Value>,
     trust_domain_bundle_format: String,
 }
+
+/// The keys of a file, as they are written here.
+const KEYS: [&str; 7] = [
+    "federationRelationships",
+    "trustDomain",
+    "bundleEndpointURL",
+    "bundleEndpointProfile",
+    "endpointSPIFFEID",
+    "trustDomainBundle",
+    "trustDomainBundleFormat",
+];
 
 /// The texts of one relationship.
 struct Texts<'a> {
@@ -117,10 +129,10 @@ impl Asked {
 fn from_file(path: &Path) -> Result<Read, CommandError> {
     let file = HumanFile::argument(path, MAX_FILE_BYTES)?;
     let malformed = |why: String| CommandError::Malformed(format!("{}: {why}", file.name()));
-    let read: File = serde_json::from_str(file.text())
+    let read: File = serde_json::from_str(&as_go_reads(file.text(), &KEYS))
         .map_err(|why| malformed(format!("failed to parse JSON: {}", json_mistake(&why))))?;
     let mut asked = Read { relationships: Vec::new(), notes: String::new() };
-    for (place, item) in read.relationships.into_iter().enumerate() {
+    for (place, item) in read.relationships.unwrap_or_default().into_iter().enumerate() {
         let wrong = |why| malformed(format!("could not parse item {place}: {why}"));
         let (relationship, notes) = item.relationship().map_err(wrong)?;
         asked.relationships.push(relationship);

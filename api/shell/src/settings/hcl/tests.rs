@@ -76,10 +76,18 @@ fn names_the_line_and_the_cure_of_a_syntax_error() {
         ("a: 1", 1, "expected \"=\" or \"{\" after a key, found \":\""),
         ("\n{\"a\": {\n}", 3, "the file ends inside the block opened on line 2: add \"}\""),
         ("{\"a\": 1}\nb = 1", 2, "expected nothing behind the last \"}\", found a word"),
-        ("{\"a\": null}", 1, "a word without quotes is not a value: put text in quotes"),
+        ("{\"a\": nil}", 1, "a word without quotes is not a value: put text in quotes"),
+        ("{\"a\": [null]}", 1, "null is no value in a list: leave it out"),
+        ("a = null", 1, "a word without quotes is not a value: put text in quotes"),
     ] {
         assert_eq!(parse(text), Err(SyntaxError { line, reason: reason.to_owned() }), "{text}");
     }
+}
+
+#[test]
+fn null_in_json_is_as_not_given() {
+    let with = "{\"server\": {\"a\": null, \"b\": 1, \"c\": null}, \"d\": null}";
+    assert_eq!(parse(with), parse("{\"server\": {\"b\": 1}}"));
 }
 
 #[test]
