@@ -438,6 +438,15 @@ impl NodeAttestation {
         Self { trust_domain, store, devices, attestors }
     }
 
+    /// Whether a join token is worth anything here, by itself or together with another proof.
+    pub fn takes_join_tokens(&self) -> bool {
+        self.attestors.iter().any(|attestor| match attestor {
+            Attestor::JoinToken => true,
+            Attestor::Together(together) => together.takes_join_tokens(),
+            _ => false,
+        })
+    }
+
     /// Reads a node's first message. Nothing is believed or looked up yet.
     pub fn read<'a>(&'a self, kind: &str, payload: &'a [u8]) -> Result<Evidence<'a>, AttestationError> {
         let attestor = self.attestors.iter().find(|attestor| attestor.kind() == kind);

@@ -440,6 +440,8 @@ fn keys_in_software_are_taken_and_it_is_said_that_they_are_not_in_hardware() {
         let said =
             config.warnings.iter().any(|line| line.starts_with("server.conf:3") && line.contains("not in hardware"));
         assert!(said, "{:?}", config.warnings);
+        let names_what_is_there = |line: &String| !line.contains("previous");
+        assert!(config.warnings.iter().all(names_what_is_there), "{:?}", config.warnings);
     }
     let found = mistakes(&with("KeyManager \"disk\" { plugin_data { } }"));
     assert!(found[0].contains("keys_path: missing: give the file"), "{found:?}");
@@ -841,7 +843,11 @@ fn without_a_node_attestor_join_tokens_attest_and_that_is_said() {
     let only_tpm = minimal("", "NodeAttestor \"tpm2\" { }").replace("NodeAttestor \"join_token\" { }", "");
     assert!(!read(&only_tpm).expect("loads").node_attestors.join_token, "only what is named attests");
     let off = text.replace("plugins {", "plugins { NodeAttestor \"tpm2\" { enabled = false }");
-    let said = read(&off).expect_err("one that is switched off is not none").to_string();
+    let config = read(&off).expect("one that is switched off is none");
+    assert!(config.node_attestors.join_token && config.node_attestors.tpm2.is_none());
+    assert!(config.warnings.iter().any(|w| w.contains("devices attest with join tokens")), "{:?}", config.warnings);
+    let wrong = text.replace("plugins {", "plugins { NodeAttestor \"tpm3\" { }");
+    let said = read(&wrong).expect_err("one that is wrong is not none").to_string();
     assert!(["tpm2", "x509pop", "join_token"].iter().all(|kind| said.contains(kind)), "{said}");
 }
 

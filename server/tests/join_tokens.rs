@@ -30,8 +30,10 @@ async fn a_join_token_attests_only_where_that_is_configured_and_is_not_used_up_o
     let attestation =
         |attestors| NodeAttestation::new(trust_domain.clone(), store.clone(), registry.devices().clone(), attestors);
     let refusing = attestation(vec![]);
+    assert!(!refusing.takes_join_tokens());
     assert!(matches!(refusing.read(JOIN_TOKEN, b"t"), Err(AttestationError::Type(kind)) if kind == JOIN_TOKEN));
     let accepting = attestation(vec![Attestor::JoinToken]);
+    assert!(accepting.takes_join_tokens());
     let evidence = accepting.read(JOIN_TOKEN, b"t").expect("a token");
     assert!(matches!(accepting.begin(evidence, csr(), &at(NOW)).await, Ok(Progress::Attested(_))));
 }

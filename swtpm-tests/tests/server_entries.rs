@@ -257,6 +257,17 @@ async fn deletions_are_answered_one_by_one_and_batches_have_a_bound() {
     assert_eq!(codes, [Code::Ok, Code::NotFound, Code::NotFound]);
     let get = GetEntryRequest { id: there.id, output_mask: None };
     assert_eq!(lab.entries.get_entry(get).await.expect_err("gone").code(), Code::NotFound);
+    let nameless = BatchDeleteEntryRequest { ids: vec![String::new()] };
+    let status =
+        lab.entries.batch_delete_entry(nameless).await.expect("answered").into_inner().results.remove(0).status;
+    let status = status.expect("a status");
+    assert_eq!((status.code, status.message.as_str()), (Code::InvalidArgument as i32, "missing entry ID"));
+    let nameless = GetEntryRequest { id: String::new(), output_mask: None };
+    let status = lab.entries.get_entry(nameless).await.expect_err("no ID");
+    assert_eq!((status.code(), status.message()), (Code::InvalidArgument, "missing ID"));
+    let nothing = BatchUpdateEntryRequest { entries: vec![types::Entry::default()], ..Default::default() };
+    let status = lab.entries.batch_update_entry(nothing).await.expect("answered").into_inner().results.remove(0).status;
+    assert_eq!(code(&status), Code::InvalidArgument, "{status:?}: what is wrong comes before whether it is there");
     let too_many = BatchDeleteEntryRequest { ids: vec![String::new(); 10_001] };
     let status = lab.entries.batch_delete_entry(too_many).await.expect_err("refused");
     assert_eq!(status.code(), Code::InvalidArgument);

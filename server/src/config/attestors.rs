@@ -129,7 +129,8 @@ pub(super) fn read(plugins: &Section<'_>) -> Option<NodeAttestors> {
         together: Vec::new(),
         alone: Vec::new(),
     };
-    let found = plugins.plugins("NodeAttestor");
+    let is_none = plugins.has_no_plugin("NodeAttestor");
+    let found = if is_none { Vec::new() } else { plugins.plugins("NodeAttestor") };
     let known = found.len();
     let found_names: Vec<String> = found.iter().map(|plugin| plugin.name.clone()).collect();
     for plugin in found {
@@ -159,8 +160,8 @@ pub(super) fn read(plugins: &Section<'_>) -> Option<NodeAttestors> {
     }
     let configured: Vec<&str> = found_names.iter().map(String::as_str).collect();
     together::check(plugins, &attestors.together, &configured);
-    // A plugin that is there and wrong, or switched off, is not none.
-    if known == 0 && !plugins.has("NodeAttestor") {
+    // A plugin that is there and wrong is not none.
+    if is_none {
         attestors.join_token = true;
         plugins.warn("NodeAttestor", "none is configured: devices attest with join tokens, as in SPIRE");
         return Some(attestors);

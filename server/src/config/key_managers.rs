@@ -93,9 +93,10 @@ pub(super) fn read(plugins: &Section<'_>, server: Option<&ServerBlock>) -> Optio
     let current = one.map(|block| read_one(plugins, server, block));
     let former = before.map(|block| read_one(plugins, server, block));
     let (current, former) = (current??, former.map_or(Some(None), |former| former.map(Some))?);
-    if current.pkcs11().is_none() {
-        let key = if current.disk().is_some() { "keys_path" } else { "previous" };
-        one?.data.warn(key, NOT_IN_HARDWARE);
+    match current {
+        KeyManagerConfig::Pkcs11(_) => {}
+        KeyManagerConfig::Disk(_) => one?.data.warn("keys_path", NOT_IN_HARDWARE),
+        KeyManagerConfig::Memory => plugins.plugin_warn(PLUGIN, one?, NOT_IN_HARDWARE),
     }
     Some(KeyManagersConfig { current, former })
 }

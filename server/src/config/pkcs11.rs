@@ -36,7 +36,7 @@ fn read_given_keys(data: &Section<'_>) -> Vec<KeyName> {
         keys.push(key);
     }
     if (1..KEYS_AT_FOUNDING).contains(&keys.len()) {
-        data.warn("key_labels", KEYS_HINT);
+        data.warn(if data.has("key_labels") { "key_labels" } else { "key_ids" }, KEYS_HINT);
     }
     for list in ["key_ids", "key_labels"] {
         // An empty list would quietly mean that the server makes its keys.

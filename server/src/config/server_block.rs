@@ -314,7 +314,7 @@ fn read_ca_subject(section: &Section<'_>) -> Option<CaSubject> {
     section.finish();
     if country.is_empty() && organization.is_empty() && common_name.is_none() {
         if section.is_present() {
-            section.warn("organization", "ca_subject is empty: C=US, O=SPIFFE is used");
+            section.own_warn("is empty: C=US, O=SPIFFE is used");
         }
         return Some(CaSubject {
             country: vec!["US".to_owned()],

@@ -74,6 +74,9 @@ impl Entry for EntryApi {
     async fn get_entry(&self, request: Request<GetEntryRequest>) -> Result<Response<types::Entry>, Status> {
         let _: Administrator = granted(&request)?;
         let request = request.into_inner();
+        if request.id.is_empty() {
+            return Err(Status::invalid_argument("missing ID"));
+        }
         let entry = self.0.registry.entry(&request.id).ok_or_else(|| Status::not_found("entry not found"))?;
         Ok(Response::new(entry.to_pb_masked(request.output_mask.as_ref())))
     }
@@ -142,7 +145,7 @@ impl Entry for EntryApi {
         let by: Administrator = granted(&request)?;
         let ids = request.into_inner().ids;
         within_batch(ids.len())?;
-        let deletions = ids.iter().map(|id| async { Ok(self.0.registry.delete_entry(&by, id).await) });
+        let deletions = ids.iter().map(|id| self.delete(&by, id));
         let outcomes = in_order(deletions, registry_status).await;
         let result = |(outcome, id): (Result<(), Status>, String)| {
             let status = match outcome {
@@ -200,6 +203,13 @@ impl EntryApi {
     ) -> Change<Arc<RegistrationEntry>> {
         self.refuse_executable_only(entry, mask)?;
         Ok(self.0.registry.update_entry(by, entry, mask).await)
+    }
+
+    async fn delete(&self, by: &Administrator, id: &str) -> Change<()> {
+        match id {
+            "" => Err(Status::invalid_argument("missing entry ID")),
+            id => Ok(self.0.registry.delete_entry(by, id).await),
+        }
     }
 
     /// Any local user can run a program, and may make a process look like it: alone it names nobody.

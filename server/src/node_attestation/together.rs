@@ -69,6 +69,10 @@ impl Together {
         &self.name
     }
 
+    pub(super) fn takes_join_tokens(&self) -> bool {
+        self.parts.iter().any(|part| matches!(part, Attestor::JoinToken))
+    }
+
     pub(super) fn read<'a>(&'a self, payload: &'a [u8]) -> Result<Evidence<'a>, AttestationError> {
         let messages = together::split(payload, self.parts.len())?;
         let read = self.parts.iter().zip(messages).map(|(part, message)| part.read(message));

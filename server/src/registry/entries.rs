@@ -47,13 +47,17 @@ impl Registry {
     }
 
     /// Queues that the fields that `mask` names (no mask: all) come from `entry` into the stored entry of its ID; the revision
-    /// grows.
+    /// grows. What is wrong with a whole entry is told before whether there is one to change.
     pub async fn update_entry(
         &self,
         _: &Administrator,
         entry: &types::Entry,
         mask: Option<&types::EntryMask>,
     ) -> Queued<Arc<RegistrationEntry>, RegistryError> {
+        let anew = types::Entry { id: String::new(), ..entry.clone() };
+        if let (None, Err(error)) = (mask, NewEntry::from_pb(&anew, self.trust_domain())) {
+            return Queued::refused(error.into());
+        }
         let (entry, mask, shared) = (entry.clone(), mask.cloned(), self.shared.clone());
         let update = move |tx: &Transaction<'_>| {
             let (_, stored) = tx.entry(&entry.id)?.ok_or(RegistryError::EntryNotFound)?;

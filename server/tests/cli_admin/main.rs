@@ -118,6 +118,50 @@ fn entries_come_from_a_file_each_with_its_own_fate() {
     assert!(server.ok(&["entry", "delete", "-file", &ids]).ends_with("Deleted 1 entries successfully\n"));
 }
 
+#[test]
+fn flags_that_are_empty_or_not_used_are_as_not_given_as_at_spires() {
+    let server = RunningServer::start();
+    server.ok(&["entry", "create", "-node", "-parentID", "", "-data", "", "-spiffeID", KIOSK, "-selector", "tpm2:x:y"]);
+    assert_eq!(server.ok(&["entry", "count", "-parentID", "", "-spiffeID="]), "1 registration entry\n");
+    assert!(
+        server.ok(&["entry", "show", "-entryID", "", "-spiffeID", KIOSK, "-hint", ""]).starts_with("Found 1 entry\n")
+    );
+    let token = server.ok(&["token", "generate", "-spiffeID", ""]);
+    assert!(token.contains("Missing SPIFFE ID"), "{token}");
+    assert!(server.ok(&["x509", "mint", "-spiffeID", WEB, "-write", ""]).contains("BEGIN CERTIFICATE"));
+    for command in [["entry", "show"], ["entry", "count"], ["agent", "list"], ["agent", "count"]] {
+        let flag = ["-matchSelectorsOn", "bogus"];
+        server.ok(&[&command[..], &flag].concat());
+        let used = server.run(&[&command[..], &flag, &["-selector", "unix:uid:1"]].concat());
+        assert_eq!(used.code, 1, "{command:?}");
+        assert!(used.err.contains("-matchSelectorsOn \"bogus\": use exact, any, superset or subset"), "{}", used.err);
+    }
+    let path = server.run(&["entry", "show", "-federatesWith", "spiffe://other.org/path"]);
+    assert!(path.err.contains("a trust domain has no path: write \"spiffe://other.org\" alone"), "{}", path.err);
+    let nothing = server.path("nothing.json");
+    fs::write(&nothing, "{}").expect("written");
+    server.ok(&["entry", "create", "-data", &nothing]);
+    server.ok(&["federation", "create", "-data", &nothing]);
+    for verb in ["taint", "revoke"] {
+        let own_root = server.run(&["localauthority", "x509", verb, "-authorityID", "00"]);
+        let words = format!("\"upstreamauthority {verb} -subjectKeyID\" is for the one before");
+        assert!(
+            own_root.err.contains(&words) && own_root.err.ends_with("(code: FailedPrecondition)\n"),
+            "{}",
+            own_root.err
+        );
+    }
+}
+
+#[test]
+fn a_server_that_lists_other_ways_to_attest_makes_no_tokens_and_says_what_to_configure() {
+    let server = RunningServer::start_as(|text| text.replace("NodeAttestor \"join_token\" { }", ""));
+    let refused = server.run(&["token", "generate"]);
+    assert_eq!(refused.code, 1);
+    assert!(refused.err.contains("add NodeAttestor \"join_token\" { }"), "{}", refused.err);
+    assert!(refused.err.ends_with("(code: FailedPrecondition)\n"), "{}", refused.err);
+}
+
 //= X509-16 TDB-03
 #[test]
 fn tokens_bundles_and_agents_answer_in_spires_words() {

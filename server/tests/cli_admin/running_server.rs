@@ -39,13 +39,22 @@ impl RunningServer {
 
     /// Over what `prepare` has put into its data directory.
     pub fn start_upon(prepare: impl FnOnce(&Path)) -> Self {
+        Self::start_with(prepare, |configuration| configuration)
+    }
+
+    /// With another configuration.
+    pub fn start_as(configured: impl FnOnce(String) -> String) -> Self {
+        Self::start_with(|_| (), configured)
+    }
+
+    fn start_with(prepare: impl FnOnce(&Path), configured: impl FnOnce(String) -> String) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let root = directory.path();
         make_token(root);
         let data = root.join("data");
         fs::DirBuilder::new().mode(0o700).create(&data).expect("made");
         prepare(&data);
-        fs::write(root.join("server.conf"), configuration(root)).expect("written");
+        fs::write(root.join("server.conf"), configured(configuration(root))).expect("written");
         let child = Command::new(BINARY)
             .args(["run", "-logFormat=json", "-config"])
             .arg(root.join("server.conf"))

@@ -38,15 +38,17 @@ impl Performer {
             Order::Taint(purpose, id) => {
                 let is_below = has_above && *purpose == Purpose::X509Ca;
                 let missing = if is_below { OrderRefusal::IsBelowARoot(Action::Taint) } else { OrderRefusal::NoId };
-                let key = named(journal, *purpose, id, missing)?;
-                self.taint(MayTaint::judge(journal, *purpose, key, has_above)?).await
+                let may = named(journal, *purpose, id, missing)
+                    .and_then(|key| MayTaint::judge(journal, *purpose, key, has_above));
+                self.taint(may.map_err(|refusal| self.of_own_root(refusal))?).await
             }
             Order::Revoke(purpose, id) => {
                 let is_below = has_above && *purpose == Purpose::X509Ca;
                 let missing =
                     if is_below { OrderRefusal::IsBelowARoot(Action::Revoke) } else { OrderRefusal::RevokesNoId };
-                let key = named(journal, *purpose, id, missing)?;
-                self.revoke(MayRevoke::judge(journal, *purpose, key, has_above)?, moment).await
+                let may = named(journal, *purpose, id, missing)
+                    .and_then(|key| MayRevoke::judge(journal, *purpose, key, has_above));
+                self.revoke(may.map_err(|refusal| self.of_own_root(refusal))?, moment).await
             }
             Order::TaintUpstream(id) if self.upstream.is_some() => {
                 self.disown(MayDisown::judge(journal, &self.tiers, id, Action::Taint)?, id).await
@@ -64,6 +66,14 @@ impl Performer {
                 refuse_no_subject(id, is_rooted, Action::Revoke)?;
                 self.revoke(MayRevoke::judge_upstream(journal, root(id), is_rooted)?, moment).await
             }
+        }
+    }
+
+    /// An authority above that nobody has configured is called what it is.
+    fn of_own_root(&self, refusal: OrderRefusal) -> OrderRefusal {
+        match refusal {
+            OrderRefusal::IsBelowARoot(action) if self.upstream.is_none() => OrderRefusal::IsBelowOwnRoot(action),
+            other => other,
         }
     }
 

@@ -15,6 +15,10 @@ use super::super::{count, invalid, registry_status, store_status};
 use super::AgentApi;
 use crate::rights::Administrator;
 
+/// The answer of a server that lets nobody in by a token: at SPIRE's they are always taken, here an operator who lists `tpm2` alone means it.
+const NO_TOKENS: &str = "this server takes no join tokens: its configuration lists node attestors, and join_token is not among them; add NodeAttestor \"join_token\" { } \
+     to its plugins (or together_with = [\"join_token\"] to another attestor), and restart it";
+
 impl AgentApi {
     pub(super) fn count(&self, _: &Administrator, request: &CountAgentsRequest) -> Result<CountAgentsResponse, Status> {
         let filter = AgentFilter::from_count_pb(request.filter.as_ref()).map_err(|e| invalid(&e))?;
@@ -62,6 +66,9 @@ impl AgentApi {
         by: &Administrator,
         request: CreateJoinTokenRequest,
     ) -> Result<types::JoinToken, Status> {
+        if !self.0.node_attestation.takes_join_tokens() {
+            return Err(Status::failed_precondition(NO_TOKENS));
+        }
         if request.ttl < 1 {
             return Err(Status::invalid_argument("ttl is required, you must provide one"));
         }

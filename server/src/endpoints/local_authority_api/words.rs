@@ -55,9 +55,9 @@ pub(super) fn failure(order: &Order) -> &'static str {
 /// Whose fault decides the code, as SPIRE has it.
 pub(super) fn status(error: OrderError, failure: &str) -> Status {
     use OrderRefusal::{
-        Clock, Initializing, IsBelowARoot, IsNotTainted, IsTainted, NoId, NoRoot, NoSubject, NotOld, NotPrepared,
-        NotRevocable, OtherId, RevokesActive, RevokesNoId, RevokesPrepared, RootIsPrepared, SignedNoOld, SignsActive,
-        SignsPrepared, StillListed, TaintsActive, TooManyRetired,
+        Clock, Initializing, IsBelowARoot, IsBelowOwnRoot, IsNotTainted, IsTainted, NoId, NoRoot, NoSubject, NotOld,
+        NotPrepared, NotRevocable, OtherId, RevokesActive, RevokesNoId, RevokesPrepared, RootIsPrepared, SignedNoOld,
+        SignsActive, SignsPrepared, StillListed, TaintsActive, TooManyRetired,
     };
     let refusal = match error {
         OrderError::Refused(refusal) => refusal,
@@ -75,7 +75,9 @@ pub(super) fn status(error: OrderError, failure: &str) -> Status {
         Initializing => Status::unavailable(words),
         NotPrepared(_) | IsTainted(_) | IsNotTainted(_) | Clock(_) => Status::internal(words),
         TooManyRetired(_) => Status::resource_exhausted(words),
-        IsBelowARoot(_) | NoRoot | RootIsPrepared | StillListed => Status::failed_precondition(words),
+        IsBelowARoot(_) | IsBelowOwnRoot(_) | NoRoot | RootIsPrepared | StillListed => {
+            Status::failed_precondition(words)
+        }
         NoId | OtherId | TaintsActive | NotOld(_) | RevokesNoId | RevokesActive | RevokesPrepared(_)
         | NotRevocable(_) | NoSubject(_) | SignsActive(_) | SignedNoOld(_) | SignsPrepared(_) => {
             Status::invalid_argument(words)
@@ -194,6 +196,11 @@ mod tests {
                 OrderRefusal::TooManyRetired(Purpose::Jwt).into(),
                 Code::ResourceExhausted,
                 "taint and revoke them, or wait",
+            ),
+            (
+                OrderRefusal::IsBelowOwnRoot(Action::Revoke).into(),
+                Code::FailedPrecondition,
+                "\"upstreamauthority revoke -subjectKeyID\" is for the one before",
             ),
             (OrderRefusal::RootIsPrepared.into(), Code::FailedPrecondition, "prepared already; activate it"),
             (OrderError::Busy, Code::ResourceExhausted, "try again"),

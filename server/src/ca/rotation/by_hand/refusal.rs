@@ -45,6 +45,13 @@ impl Action {
         }
     }
 
+    fn verb(self) -> &'static str {
+        match self {
+            Self::Taint => "taint",
+            Self::Revoke => "revoke",
+        }
+    }
+
     /// What SPIRE says before the reason why a root is not the one to do it to.
     fn wrong_subject(self) -> &'static str {
         match self {
@@ -123,6 +130,13 @@ pub enum OrderRefusal {
     /// A root is in the bundle, and not this CA.
     #[error("local authority can't be {} if there is an upstream authority", .0.participle())]
     IsBelowARoot(Action),
+    /// The same, and the root is this server's own, which is there unless the configuration says otherwise.
+    #[error(
+        "local authority can't be {}: its CAs are below the root that this server has made (root {{ }}, on by default), and bundles have that alone; \
+         \"upstreamauthority show\" names it: \"upstreamauthority prepare\" and \"activate\" replace it, \"upstreamauthority {} -subjectKeyID\" is for the one before",
+        .0.participle(), .0.verb()
+    )]
+    IsBelowOwnRoot(Action),
     /// There is no root.
     #[error("upstream authority is not configured")]
     NoRoot,
