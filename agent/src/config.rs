@@ -31,6 +31,7 @@ use crate::sealed_cache::SignedStates;
 use crate::token::LazyToken;
 pub(crate) use admin_socket::DEFAULT_ADMIN_SOCKET_PATH;
 pub(crate) use agent_block::DEFAULT_SOCKET_PATH;
+pub(crate) use containers::unreachable_docker;
 pub use local_authority::{LocalAuthorityConfig, LocalJwtConfig};
 pub use password::{PasswordError, PasswordSource};
 pub use servers::{ServerConfig, ServerName};

@@ -30,6 +30,7 @@ fn takes_spires_lines_with_one_dash_or_two() {
         "healthcheck -socketPath s -shallow -verbose",
         "api fetch -socketPath s -write d",
         "api fetch x509 -silent -timeout 10s -write=d -output json",
+        "api fetch -timeout 5",
         "api fetch jwt -audience a,b -spiffeID spiffe://td/w -socketPath s -timeout 1s -output json",
         "api fetch jwt -audience a -audience b -format json",
         "api validate jwt -audience a -svid x -socketPath s -timeout 1s -output json",
@@ -39,7 +40,7 @@ fn takes_spires_lines_with_one_dash_or_two() {
     }
     for (line, reason) in [
         ("api fetch wit", "unrecognized subcommand"),
-        ("api fetch x509 -timeout 10", "not a duration"),
+        ("api fetch x509 -timeout soon", "not a duration"),
         ("api fetch x509 -output yaml", "use pretty or json"),
         ("run -joinTokn x", "a similar argument exists"),
     ] {

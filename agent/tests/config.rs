@@ -787,6 +787,38 @@ fn validate_looks_at_what_the_file_names_and_tells_all_of_it_at_once() {
 }
 
 #[test]
+fn a_kubelets_token_is_looked_for_by_its_own_name_and_a_docker_that_cannot_be_asked_is_a_warning() {
+    let directory = tempfile::tempdir().expect("directory");
+    let at = |name: &str| directory.path().join(name);
+    let validated = |attestor: &str| {
+        let plugins = format!(
+            "NodeAttestor \"join_token\" {{ }} KeyManager \"memory\" {{ }} WorkloadAttestor \"unix\" {{ }} WorkloadAttestor {attestor}"
+        );
+        let here = format!("data_dir = \"{0}\" socket_path = \"{0}/public/api.sock\"", directory.path().display());
+        let text = minimal(&here, &plugins).replace("trust_bundle_path = \"b\"", "insecure_bootstrap = true");
+        std::fs::write(at("agent.conf"), text).expect("written");
+        AgentConfig::validate(&at("agent.conf"), &[], false)
+    };
+    let kubelet = validated("\"k8s\" { plugin_data { skip_kubelet_verification = true } }").map(drop);
+    let kubelet = kubelet.expect_err("no token").to_string();
+    assert!(kubelet.contains("k8s.plugin_data.token_path: ") && !kubelet.contains("kubelet_ca_path"), "{kubelet}");
+    let warnings = |socket: &Path| {
+        let (socket, podman) = (socket.display(), at("podman.sock"));
+        let docker = format!(
+            "\"docker\" {{ plugin_data {{ docker_socket_path = \"unix://{socket}\" podman_socket_path = \"{}\" }} }}",
+            podman.display()
+        );
+        let said = validated(&docker).map(|config| config.warnings).map_err(|error| error.to_string());
+        format!("{said:?}")
+    };
+    let absent = warnings(&at("none.sock"));
+    assert!(absent.contains("docker_socket_path: ") && absent.contains("none.sock is not there"), "{absent}");
+    let _docker = std::os::unix::net::UnixListener::bind(at("docker.sock")).expect("binds");
+    let there = warnings(&at("docker.sock"));
+    assert!(!there.contains("docker.sock"), "{there}");
+}
+
+#[test]
 fn what_is_wrong_is_told_once_and_of_the_key_that_says_it() {
     let directory = tempfile::tempdir().expect("directory");
     let at = |name: &str| directory.path().join(name);

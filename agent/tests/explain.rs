@@ -114,8 +114,12 @@ async fn a_process_that_is_gone_or_nobody_is_said_to_be_so() {
     gone.0.kill().and_then(|()| gone.0.wait()).expect("ends");
     let mut client = ExplainAnyClient::new(connect(&served.admin_socket()).await.expect("connects"));
     let pid = gone.0.id() as i32;
-    let told = client.explain_process(ExplainProcessRequest { pid }).await.expect("told").into_inner();
-    assert!(told.refused.contains("has exited") && told.pid == pid, "{told:?}");
+    let refused = client.explain_process(ExplainProcessRequest { pid }).await.expect_err("nobody");
+    assert_eq!((refused.code(), refused.message()), (Code::NotFound, &*format!("there is no process {pid}")));
+    let (number, admin) = (pid.to_string(), served.admin_socket());
+    let asks = ["-pid", &number, "-adminSocketPath", admin.to_str().expect("text")];
+    let said = told(texts(&asks), 0).await.expect_err("the command fails");
+    assert!(said.contains(&format!("there is no process {pid}")) && !said.contains("user 0"), "{said}");
     for pid in [0, -1] {
         let refused = client.explain_process(ExplainProcessRequest { pid }).await.expect_err("nobody");
         assert_eq!(refused.code(), Code::InvalidArgument);

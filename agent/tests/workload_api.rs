@@ -356,3 +356,19 @@ async fn shown_next(shown: &mut BufReader<ChildStdout>) -> String {
     }
     text
 }
+
+#[tokio::test]
+async fn fetched_identities_are_written_and_printed_as_json_too_over_a_socket_that_is_named_as_a_uri() {
+    let served = Served::ours();
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ironroot-agent"));
+    command.args(["api", "fetch", "x509", "-timeout", "30", "-output", "json", "-write"]).arg(directory.path());
+    command.arg("-socketPath").arg(format!("unix://{}", served.socket().display()));
+    let output = patiently(command.output()).await.expect("starts");
+    assert!(output.status.success(), "{output:?}");
+    let printed: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON alone");
+    assert_eq!(printed["svids"][0]["spiffe_id"], "spiffe://td/test");
+    for name in ["svid.0.pem", "svid.0.key", "bundle.0.pem"] {
+        assert!(directory.path().join(name).exists(), "{name}");
+    }
+}

@@ -198,6 +198,17 @@ async fn what_is_not_the_callers_is_refused_in_spires_words_and_said_in_the_log(
 }
 
 #[tokio::test]
+async fn a_refusal_of_many_long_names_is_short() {
+    let served = two();
+    let many: Vec<String> = (0..20).map(|n| format!("{n:02}{}", "x".repeat(900))).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let refused = fetch(&served, naming(&many)).await.expect_err("refused");
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    assert!(refused.message().contains("(902 bytes)") && refused.message().contains("and 12 more"), "{refused}");
+    assert!(refused.message().len() < 4096, "{}", refused.message().len());
+}
+
+#[tokio::test]
 async fn who_has_no_entry_gets_no_bundle_either_and_leaves_its_line() {
     let (served, log) = (Served::new(Limits::default()), Log::start());
     served.publish(vec![served.authority.issue("/web", 61001, 3600)]);

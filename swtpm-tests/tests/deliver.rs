@@ -264,6 +264,32 @@ fn a_broker_reads_delivered_identities_anew_when_it_is_signalled_and_clients_are
 }
 
 #[test]
+fn a_unit_is_started_once_the_files_are_there_though_nobody_could_be_told_and_it_is_said_when_that_works_again() {
+    let lab = Lab::start();
+    let web = lab.directory_of(WEB, "web");
+    let supervisor = lab.room.path().join("notify.sock");
+    let heard = std::os::unix::net::UnixDatagram::bind(&supervisor).expect("binds");
+    fs::set_permissions(&supervisor, std::os::unix::fs::PermissionsExt::from_mode(0o777)).expect("open");
+    heard.set_read_timeout(Some(DEADLINE)).expect("set");
+    let (log, there) = (lab.room.path().join("deliver.log"), lab.room.path().join("there"));
+    let output = fs::File::create(&log).expect("log");
+    let mut command = as_uid(WEB, &binary("ironroot-agent"));
+    command.args(["deliver", "-socketPath"]).arg(lab.device.socket()).arg("-directory").arg(&web);
+    command.args(["--", "test", "-e"]).arg(&there).env("NOTIFY_SOCKET", &supervisor);
+    command.stdin(Stdio::null()).stdout(output.try_clone().expect("a handle")).stderr(output);
+    let _delivery = Running::start(command);
+    let mut message = [0; 4096];
+    let length = heard.recv(&mut message).expect("it counts as started");
+    assert!(String::from_utf8_lossy(&message[..length]).starts_with("READY=1"));
+    assert!(web.join("current").join("svid.pem").exists(), "what starts after it finds the files");
+    let said = || fs::read_to_string(&log).unwrap_or_default();
+    expect_within(DEADLINE, "it is said that nobody was told", said, || said().contains("nobody was told"));
+    assert!(!said().contains("works again"), "{}", said());
+    fs::write(&there, "").expect("written");
+    expect_within(4 * DEADLINE, "it is said that it works again", said, || said().contains("works again"));
+}
+
+#[test]
 fn one_delivery_ends_and_a_process_without_an_identity_is_told_so_and_gets_no_files() {
     let lab = Lab::start();
     let run = |uid: u32, directory: &Path, more: &[&str]| {

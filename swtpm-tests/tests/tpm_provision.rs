@@ -48,6 +48,9 @@ fn a_provisioned_device_attests_once_a_ca_has_answered_its_request() {
             assert!(told.contains(told_of), "{told}");
         }
         assert_eq!(chip.left_loaded().expect("told"), Vec::<u32>::new(), "nothing stays in the chip");
+        let mode = |name: &str| std::fs::metadata(directory.join(name)).expect("there").permissions().mode() & 0o777;
+        assert_eq!((mode("devid.priv"), mode("devid.pub"), mode("devid.csr")), (0o600, 0o644, 0o644));
+        assert!(told.contains(&format!("chown ironroot-agent {}", directory.join("devid.priv").display())), "{told}");
 
         let bytes = Zeroizing::new(password.unwrap_or_default().as_bytes().to_vec());
         let password_of_key = HierarchyPassword::new(bytes).expect("short");

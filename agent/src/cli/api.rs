@@ -13,7 +13,7 @@ use clap::{Args, Subcommand};
 use ironroot_api::pb::workload::X509svidResponse;
 use ironroot_shell::clock::wall_unix;
 use ironroot_shell::command_line::{CommandError, Output, Reply, block_on};
-use ironroot_shell::settings::parse_duration;
+use ironroot_shell::settings::parse_timeout;
 use serde_json::Value;
 
 use super::connection::Connection;
@@ -81,11 +81,11 @@ struct FetchX509 {
     /// Print nothing
     #[arg(long)]
     silent: bool,
-    /// Write them into this directory, which must be there (only with -output pretty)
+    /// Write them into this directory, which must be there; they are printed all the same, unless -silent is there
     #[arg(long, value_name = "DIRECTORY")]
     write: Option<PathBuf>,
     /// Longest wait for an answer
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_timeout)]
     timeout: Duration,
     /// Form of the answer: pretty or json
     #[arg(long, value_name = "FORM", default_value = "pretty")]
@@ -101,7 +101,7 @@ impl FetchX509 {
         let start = Instant::now();
         let response = block_on(self.first())?;
         let waited = start.elapsed();
-        if self.output == Output::Json {
+        if self.output == Output::Json && self.write.is_none() {
             return Ok(Reply::new(to_json(&response), ""));
         }
         let now = wall_unix();

@@ -43,8 +43,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 svid.key, svid_and_key.pem (both, for software that wants one file), bundle.pem (what certificates of the trust domain are verified
 with) and bundle.NAME.pem for each trust domain that it federates with. The set before stays until the next.
 
-COMMAND is run once the set is there: at the start, and after each change. It is run again until it succeeds. If the identity
-ends, the files stay as they are: the certificate in them has its own end.
+COMMAND is run once the set is there: at the start, and after each change. It is run again until it succeeds. A unit of Type=notify
+counts as started once the set is there. If the identity ends, the files stay as they are: the certificate in them has its own end.
 
 With -pkcs11 the key is made in a token and stays there, a new one for each certificate: svid.key says to OpenSSL's pkcs11-provider which
 it is, svid.uri to others, nginx_engine.conf to an nginx with libp11's engine. The URI names the token, its module and its PIN file. With -tpm svid.key is a TSS2
@@ -87,14 +87,14 @@ pub(super) struct Deliver {
     /// Send this signal to the process of -pidFile after each change
     #[arg(long, value_name = "NAME", requires = "pid_file", value_parser = parse_signal)]
     signal: Option<nix::sys::signal::Signal>,
-    /// The file in which that process keeps its ID; read again each time
+    /// The file in which that process keeps its ID, on the first line; read again each time
     #[arg(long = "pidFile", value_name = "PATH", requires = "signal")]
     pid_file: Option<PathBuf>,
     /// Deliver once and end; nothing is told again
     #[arg(long)]
     once: bool,
     /// Longest wait for the first identity with -once
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = ironroot_shell::settings::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = ironroot_shell::settings::parse_timeout)]
     timeout: Duration,
     /// Run this after each change, without a shell
     #[arg(last = true, value_name = "COMMAND")]
@@ -225,8 +225,9 @@ impl<S: Source> Delivery<S> {
         let was_owed = owed.begin();
         let (delivered, renewal) = self.put(answer).await?;
         if delivered == Delivered::New || was_owed {
-            self.tell().await?;
+            // Before anybody is told: who is told may be a unit that starts after this one, and wait for it.
             supervisor::started(&format!("delivering into {}", self.directory.path().display()));
+            self.tell().await?;
         }
         *owed = Owed::nothing_before(renewal);
         Ok(())

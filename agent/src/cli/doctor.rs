@@ -19,7 +19,7 @@ use tonic_health::pb::health_client::HealthClient;
 
 use super::run::Flags;
 use super::status::servers;
-use crate::config::{AgentConfig, TpmConfig};
+use crate::config::{AgentConfig, TpmConfig, unreachable_docker};
 use crate::report::Stands;
 use crate::run::tpm_settings;
 
@@ -56,6 +56,7 @@ impl Doctor {
         let runs = look_at_agent(&mut findings, &config.socket_path, config.admin_socket_path.as_deref()).await;
         disk_space(&mut findings, "disk of data_dir", &config.data_dir);
         look_at_ports(&mut findings, &config, runs);
+        look_at_docker(&mut findings, &config);
         if let Some(tpm) = config.tpm() {
             look_at_tpm(&mut findings, tpm, &config, runs).await;
         }
@@ -119,6 +120,14 @@ fn look_at_ports(findings: &mut Findings, config: &AgentConfig, runs: bool) {
     for (about, place) in local {
         let address = place.and_then(|place| std::net::ToSocketAddrs::to_socket_addrs(&place).ok()?.next());
         address.into_iter().for_each(|address| port_is_free(findings, about, address, runs));
+    }
+}
+
+fn look_at_docker(findings: &mut Findings, config: &AgentConfig) {
+    let Some(docker) = &config.containers.docker else { return };
+    match unreachable_docker(docker) {
+        None => findings.good("docker", "it can be asked for containers"),
+        Some(why) => findings.doubtful("docker", why, format!("ls -l {}; id", docker.docker_socket.display())),
     }
 }
 

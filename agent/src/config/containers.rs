@@ -1,12 +1,15 @@
 //! `WorkloadAttestor "docker"` and `"k8s"`: SPIRE's keys.
 
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ironroot_attest::workload::{ClientProof, DockerConfig, KubeletConfig, KubeletPort, ServerProof, SocketTemplate};
 use ironroot_shell::command_line::describe;
 use ironroot_shell::settings::Section;
+use nix::unistd::geteuid;
 
 use super::PROGRAM;
 
@@ -24,12 +27,14 @@ pub(super) fn read_docker(data: &Section<'_>) -> DockerConfig {
     data.not_supported(PROGRAM, &["container_id_cgroup_matchers", "sigstore", "docker_host"]);
     let default = DockerConfig::default();
     let socket = |key, default| data.parsed(key, unix_socket).unwrap_or(default);
-    DockerConfig {
+    let config = DockerConfig {
         docker_socket: socket("docker_socket_path", default.docker_socket),
         podman_socket: socket("podman_socket_path", default.podman_socket),
         rootless_podman: data.parsed("podman_socket_path_template", str::parse::<SocketTemplate>),
         version: data.parsed("docker_version", api_version),
-    }
+    };
+    data.doubt("docker_socket_path", || unreachable_docker(&config));
+    config
 }
 
 /// The keys of "k8s".
@@ -56,8 +61,29 @@ pub(super) fn read_kubelet(data: &Section<'_>) -> KubeletConfig {
         only_hybrid_key_exchange: false,
         last: Arc::default(),
     };
-    data.look("kubelet_ca_path", || config.try_files().map_err(|error| describe(&error)));
+    data.look("token_path", || config.try_token().map_err(|error| describe(&error)));
+    data.look("kubelet_ca_path", || config.try_tls().map_err(|error| describe(&error)));
     config
+}
+
+/// Why whoever looks can ask neither docker nor podman; a daemon may come later.
+pub(crate) fn unreachable_docker(docker: &DockerConfig) -> Option<String> {
+    let why = closed(&docker.docker_socket)?;
+    closed(&docker.podman_socket)?;
+    Some(format!("{why}; no process is known by its container until then"))
+}
+
+/// Why the socket `path` cannot be used by this user.
+fn closed(path: &Path) -> Option<String> {
+    let error = UnixStream::connect(path).err()?;
+    let why = match error.kind() {
+        ErrorKind::NotFound => "is not there: is the daemon installed, and does it run?".to_owned(),
+        ErrorKind::PermissionDenied => {
+            format!("is closed to this user (uid {}): put the agent's user into the socket's group", geteuid())
+        }
+        _ => format!("is not answered: {error}"),
+    };
+    Some(format!("{} {why}", path.display()))
 }
 
 fn read_locator(data: &Section<'_>) {

@@ -12,11 +12,11 @@ mod explanation;
 use ironroot_api::pb::explain::explain_any_server::ExplainAny;
 use ironroot_api::pb::explain::explain_server::Explain;
 use ironroot_api::pb::explain::{ExplainCallerRequest, ExplainProcessRequest, Explanation};
-use ironroot_attest::workload::Peer;
+use ironroot_attest::workload::{Peer, WorkloadRefusal};
 use tonic::{Code, Request, Response, Status};
 
 use super::door::Admitted;
-use super::serving::{Found, Serving};
+use super::serving::{Found, Serving, attestation_failed};
 use crate::report::Reports;
 use explanation::{Told, explanation};
 
@@ -52,8 +52,13 @@ impl ExplainAny for ExplainAnyApi {
             return Err(Status::invalid_argument("a process is named by its number, which is above 0"));
         }
         let report = self.reports.first();
-        match self.serving.look_at_numbered(&asking, pid).await {
-            Ok((peer, found)) => Ok(Response::new(told(&self.serving, &peer, &found, Told::Administrator(&report)))),
+        let looked = self.serving.look_at_named(&asking, pid).await;
+        match looked {
+            Ok(Ok((peer, found))) => {
+                Ok(Response::new(told(&self.serving, &peer, &found, Told::Administrator(&report))))
+            }
+            Ok(Err(WorkloadRefusal::Exited { pid })) => Err(Status::not_found(format!("there is no process {pid}"))),
+            Ok(Err(other)) => Ok(Response::new(Explanation { pid, ..refused(attestation_failed(&other))? })),
             Err(status) => Ok(Response::new(Explanation { pid, ..refused(status)? })),
         }
     }

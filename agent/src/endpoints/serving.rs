@@ -260,11 +260,20 @@ impl Serving {
         Ok((process, attested))
     }
 
-    /// The same, for whoever asks, with what was withheld.
-    pub async fn look_at_numbered(&self, asking: &Known, pid: i32) -> Result<(Peer, Found), Status> {
+    /// The same, with what was withheld.
+    async fn look_at_numbered(&self, asking: &Known, pid: i32) -> Result<(Peer, Found), Status> {
+        let looked = self.look_at_named(asking, pid).await?;
+        looked.map_err(|refusal| self.refused(&asking.peer, &refusal))
+    }
+
+    /// The same, for whoever asks. The outer error is the caller's.
+    pub async fn look_at_named(
+        &self,
+        asking: &Known,
+        pid: i32,
+    ) -> Result<Result<(Peer, Found), WorkloadRefusal>, Status> {
         let demand = self.0.identities.borrow().demand().clone();
-        let look = move |attestor: &UnixAttestor, _: &Peer| attestor.attest_numbered(pid, &demand);
-        self.in_turn(&asking.peer, look).await
+        self.in_turn(&asking.peer, move |attestor, _| Ok(attestor.attest_numbered(pid, &demand))).await
     }
 
     /// Before an update: the caller as it is now. Whoever's user and groups are the same, and whose unit, container and

@@ -1,11 +1,15 @@
 //! Why a workload has no identity: the entries that come nearest to it, and what it lacks of them.
 
 use std::cmp::Reverse;
+use std::sync::Arc;
 
 use ironroot_attest::{Selector, SelectorSet};
 
 use super::Identities;
 use crate::server_answers::EntryTerms;
+
+/// The kind of selectors that nodes' aliases have (`spiffe_id:spiffe://td/spire/agent/...`): no process has one. Source: SPIRE.
+const OF_NODES: &str = "spiffe_id";
 
 /// An entry that is not a workload's.
 #[derive(Clone, Debug)]
@@ -30,8 +34,10 @@ impl Identities {
             let shared = near.terms.selectors.len() - near.lacks.len();
             ((shared == 0, near.lacks.len(), Reverse(shared), near.terms.created_at), near)
         };
-        let mut all: Vec<_> =
-            self.entries().map(|terms| ranked(terms)).filter(|(_, near)| !near.lacks.is_empty()).collect();
+        let can_be_a_process =
+            |terms: &&Arc<EntryTerms>| !terms.selectors.iter().any(|selector| selector.kind() == OF_NODES);
+        let candidates = self.entries().filter(can_be_a_process).map(|terms| ranked(terms));
+        let mut all: Vec<_> = candidates.filter(|(_, near)| !near.lacks.is_empty()).collect();
         all.sort_by_key(|(rank, _)| *rank);
         all.into_iter().take(most).map(|(_, near)| near).collect()
     }

@@ -250,6 +250,17 @@ fn the_nearest_entry_shares_something_and_lacks_least() {
 }
 
 #[test]
+fn an_alias_of_nodes_is_near_to_no_process() {
+    const ALIAS: &[&str] = &["spiffe_id:spiffe://td/spire/agent/join_token/x"];
+    let alias = || Entry { id: "alias", selectors: ALIAS, ..ENTRY };
+    let web = Entry { id: "web", selectors: &["unix:uid:1", "unix:uid:2", "unix:uid:3"], ..ENTRY };
+    assert!(snapshot(&[alias()]).nearest(&set(&["unix:uid:7"])).is_none());
+    let both = snapshot(&[alias(), web]);
+    let near: Vec<_> = both.nearest_few(&set(&["unix:uid:7"]), 5).iter().map(|near| near.terms.id.clone()).collect();
+    assert_eq!(near, ["web"]);
+}
+
+#[test]
 fn an_entry_whose_key_is_in_hardware_is_nobodys_but_for_certificates_whatever_selectors_are_named() {
     const ASKED: &[&str] = &["unix:uid:1", "ironroot:hardware_key"];
     let entry = |id, selectors, created_at| terms(&Entry { id, selectors, created_at, ..ENTRY });

@@ -10,7 +10,7 @@ use ironroot_shell::process::supervisor;
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tracing::{debug, error};
+use tracing::{debug, error, warn};
 
 use crate::agent_key::{KeyOf, KeyPlace, KeyStore};
 use crate::config::{AgentConfig, KeyManager, PasswordError, ServerConfig, TpmConfig};
@@ -30,6 +30,8 @@ use crate::union::Bans;
 
 /// First pause before a missing TPM is looked for again; doubles up to [`LONGEST_TPM_PAUSE`].
 const FIRST_TPM_PAUSE: Duration = Duration::from_millis(500);
+/// A chip that says nothing for so long is said to: a command may take minutes, and until then nobody would know why nothing happens.
+const SILENT_TPM: Duration = Duration::from_secs(5);
 /// See [`FIRST_TPM_PAUSE`].
 const LONGEST_TPM_PAUSE: Duration = Duration::from_secs(30);
 
@@ -155,7 +157,16 @@ enum OpenError {
 }
 
 async fn try_open_tpm(tpm: &TpmConfig, config: &AgentConfig) -> Result<Tpm, OpenError> {
-    Ok(Tpm::open(tpm_settings(tpm, config)?).await?)
+    let opening = Tpm::open(tpm_settings(tpm, config)?);
+    tokio::pin!(opening);
+    match tokio::time::timeout(SILENT_TPM, &mut opening).await {
+        Ok(opened) => Ok(opened?),
+        Err(_) => {
+            let seconds = SILENT_TPM.as_secs();
+            warn!(address = %tpm.address, seconds, "the TPM has not answered yet; it is waited for");
+            Ok(opening.await?)
+        }
+    }
 }
 
 /// How an agent with this configuration works with its TPM: passwords read, the endorsement key that the device is known by

@@ -9,6 +9,7 @@ use tracing::{debug, error, info, warn};
 use super::Synchronizer;
 use super::memory::ToKeep;
 use super::schedule::within_age;
+use super::standing::Agent;
 use crate::identities::Identities;
 use crate::local_authority::LocalAuthority;
 use crate::report::Report;
@@ -61,7 +62,7 @@ impl Synchronizer {
     /// Says what people may want to know of this loop.
     pub(super) fn report(&self) {
         let chain = self.standing.agent().map(|agent| agent.svid.chain.clone());
-        let rest = self.next_poll.saturating_duration_since(Instant::now()).as_secs();
+        let rest = self.next_contact().saturating_duration_since(Instant::now()).as_secs();
         let next_contact_unix = self.parts.time.now_unix().saturating_add_unsigned(rest);
         let name = self.parts.reporter.borrow().name.clone();
         self.parts.reporter.send_replace(Report {
@@ -80,6 +81,13 @@ impl Synchronizer {
             local_authority: self.parts.local_authority.as_ref().map(LocalAuthority::in_words).unwrap_or_default(),
             clock: Some(self.parts.time.moment().clock()),
         });
+    }
+
+    /// When the server is asked next, unless it or a workload has a word before: by a poll, for SVIDs, or for the agent's certificate.
+    pub(super) fn next_contact(&self) -> Instant {
+        let certificate = self.standing.agent().filter(|_| self.failures == 0).map(Agent::due);
+        let sooner = [certificate, self.next_due(), self.next_overdue()];
+        sooner.into_iter().flatten().fold(self.next_poll, Instant::min)
     }
 
     /// Whether there was a whole answer, of a server or the cache.

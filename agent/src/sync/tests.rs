@@ -70,6 +70,7 @@ async fn an_agent_that_is_told_of_changes_sleeps_until_something_is_due_and_asks
     assert!(agent.pushes.is_listening());
     // The half of its life, give or take a tenth; after that, by the agent's own clock.
     assert!((1_600..=2_000).contains(&in_seconds(sleep.poll)), "{sleep:?}");
+    assert_eq!(in_seconds(agent.next_contact()), in_seconds(sleep.poll), "what people are told is no later");
     assert!((2_150..=2_160).contains(&in_seconds(sleep.due.expect("some time"))), "{sleep:?}");
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use ironroot_api::pb::workload::{JwtBundlesResponse, JwtsvidResponse, ValidateJwtsvidResponse};
 use ironroot_shell::command_line::{CommandError, Output, Reply, base64, block_on};
-use ironroot_shell::settings::parse_duration;
+use ironroot_shell::settings::parse_timeout;
 use prost_types::value::Kind;
 use serde_json::{Map, Value, json};
 
@@ -35,7 +35,7 @@ pub(super) struct FetchJwt {
     #[arg(long = "spiffeID", value_name = "ID", default_value = "")]
     spiffe_id: String,
     /// Longest wait for an answer
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_timeout)]
     timeout: Duration,
     /// Form of the answer: pretty or json
     #[arg(long, alias = "format", value_name = "FORM", default_value = "pretty")]
@@ -90,7 +90,7 @@ struct ValidateJwt {
     #[arg(long, value_name = "TOKEN", default_value = "")]
     svid: String,
     /// Longest wait for an answer
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_timeout)]
     timeout: Duration,
     /// Form of the answer: pretty or json
     #[arg(long, alias = "format", value_name = "FORM", default_value = "pretty")]

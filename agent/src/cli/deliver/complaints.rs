@@ -22,9 +22,12 @@ impl Complaints {
         }
     }
 
-    /// It is over: if it comes again, that is news.
+    /// It is over, and that is said: if it comes again, that is news.
     pub(super) fn end(&mut self) {
-        self.last = None;
+        if self.last.take().is_some() {
+            let complaints = "it works again: the files are there, and who is to be told has been told\n".to_owned();
+            Reply::print(&Ok(Reply { complaints, ..Reply::default() }), Output::Pretty);
+        }
     }
 
     fn unsaid(&mut self, message: String, now: Instant) -> Option<&str> {

@@ -146,6 +146,16 @@ impl FileOwner {
     }
 }
 
+fn not_given_away(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => io::Error::new(
+            error.kind(),
+            "-owner and -group give files away: only root may to any user, and others to a group that they are in",
+        ),
+        _ => error,
+    }
+}
+
 /// Two that deliver into one directory would each make its own identity the current one, and remove the other's sets.
 fn lock(directory: &Path) -> Result<Flock<File>, CommandError> {
     let path = directory.join(LOCK_FILE);
@@ -291,7 +301,7 @@ impl Directory {
     fn write_file(&self, path: &Path, file: &SetFile) -> io::Result<()> {
         let mut opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         if self.owner.uid.is_some() || self.owner.gid.is_some() {
-            fchown(&opened, self.owner.uid, self.owner.gid)?;
+            fchown(&opened, self.owner.uid, self.owner.gid).map_err(not_given_away)?;
         }
         opened.set_permissions(Permissions::from_mode(self.mode_of(file)))?;
         opened.write_all(&file.content)?;

@@ -13,8 +13,8 @@ use tokio::process::Command;
 
 /// Longest a command may take. Reloads are asked for, not waited for.
 const LONGEST_COMMAND: Duration = Duration::from_secs(60);
-/// Longest file with a process's ID, bytes: a number and a line's end.
-const MAX_PID_FILE_BYTES: usize = 64;
+/// Longest file with a process's ID, bytes: the first line counts, and PostgreSQL's postmaster.pid has paths below it.
+const MAX_PID_FILE_BYTES: usize = 16 * 1024;
 
 /// Who hears of a change.
 #[derive(Debug, Default)]
@@ -61,8 +61,9 @@ fn send(signal: Signal, pid_file: &Path) -> Result<(), CommandError> {
 /// The process that a daemon's file names: one, and not all of a group or of the machine.
 fn process_of(pid_file: &Path) -> Result<Pid, CommandError> {
     let file = HumanFile::regular(pid_file, MAX_PID_FILE_BYTES)?;
-    let pid = file.text().trim().parse().ok().filter(|pid| *pid > 1);
-    let nobody = || not_told(format!("{} does not hold a process's ID", pid_file.display()));
+    let first = file.text().lines().next().unwrap_or_default();
+    let pid = first.trim().parse().ok().filter(|pid| *pid > 1);
+    let nobody = || not_told(format!("{} does not hold a process's ID on its first line", pid_file.display()));
     pid.map(Pid::from_raw).ok_or_else(nobody)
 }
 
@@ -94,12 +95,17 @@ mod tests {
         let directory = tempfile::tempdir().expect("directory");
         let path = directory.path().join("daemon.pid");
         assert!(matches!(process_of(&path), Err(CommandError::Input(_))), "it is not there");
-        for content in ["", "0", "1", "-1", "-77", "12 13", "nginx"] {
+        let long = format!("77\n{}", "x".repeat(MAX_PID_FILE_BYTES));
+        for content in ["", "0", "1", "-1", "-77", "12 13", "nginx", "\n77", "1\n77", &long] {
             std::fs::write(&path, content).expect("written");
             assert!(process_of(&path).is_err(), "{content:?}");
         }
-        std::fs::write(&path, "77\n").expect("written");
-        assert_eq!(process_of(&path).expect("a process"), Pid::from_raw(77));
+        // The last as PostgreSQL writes it.
+        for content in ["77", " 77\n", "77\r\n", "77\n/var/lib/postgresql/15/main\n1764349871\n5432\n/run/postgresql\n"]
+        {
+            std::fs::write(&path, content).expect("written");
+            assert_eq!(process_of(&path).expect("a process"), Pid::from_raw(77), "{content:?}");
+        }
     }
 
     #[tokio::test]

@@ -195,6 +195,10 @@ impl Provision {
   key      {public}, {private} (wrapped: of use in this TPM alone)
   request  {csr} (PKCS #10), {tcg} (TCG-CSR-IDEVID)
 
+The key is this user's alone (mode 0600). An agent that runs as another user reads it once that user has it:
+
+    chown ironroot-agent {private}
+
 Next: have a CA certify one of the requests, and put its answer into {certificate}. Then, in agent.conf:
 
     NodeAttestor \"tpm_devid\" {{

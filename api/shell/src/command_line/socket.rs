@@ -39,7 +39,7 @@ impl SocketChoice<'_> {
         let flag = Some(self.flag).filter(|flag| flag.as_os_str() != self.default);
         let lookup = |name: &str| lookup(name).filter(|value| !value.is_empty());
         let path = match (flag, self.instance, lookup(self.variable)) {
-            (Some(flag), ..) => flag.to_owned(),
+            (Some(flag), ..) => flag_path(flag)?,
             (None, Some(instance), _) => {
                 let template = lookup(self.template_variable).filter(|template| template.contains("%i"));
                 template.ok_or(SocketError::Template(self.template_variable))?.replace("%i", instance).into()
@@ -55,6 +55,17 @@ impl SocketChoice<'_> {
     /// The same in this process's environment.
     pub fn resolve_here(&self) -> Result<PathBuf, SocketError> {
         self.resolve(|name| std::env::var(name).ok())
+    }
+}
+
+/// A path, or as the environment has it; a URI of another kind is no path.
+fn flag_path(flag: &Path) -> Result<PathBuf, SocketError> {
+    match flag.to_str() {
+        Some(text) if text.starts_with("unix:") || text.contains("://") => {
+            let path = text.strip_prefix("unix:").and_then(|_| unix_path(text));
+            path.ok_or_else(|| SocketError::Endpoint("-socketPath", text.to_owned()))
+        }
+        _ => Ok(flag.to_owned()),
     }
 }
 
@@ -84,6 +95,8 @@ mod tests {
     fn the_flag_wins_then_the_instance_then_the_environment() {
         for (flag, instance, environment, wanted) in [
             ("/flag.sock", Some("a"), "/env.sock", "/flag.sock"),
+            ("unix:///flag.sock", None, "/env.sock", "/flag.sock"),
+            ("unix:/flag.sock", None, "/env.sock", "/flag.sock"),
             ("", Some("a"), "/env.sock", "/run/a/api.sock"),
             ("", None, "/env.sock", "/env.sock"),
             ("", None, "unix:/env.sock", "/env.sock"),
@@ -95,6 +108,9 @@ mod tests {
         assert_eq!(resolved("", Some("a"), "", ""), Err(SocketError::Template("TEMPLATE")));
         for bad in ["tcp://127.0.0.1:1", "unix:relative", "x"] {
             assert_eq!(resolved("", None, bad, ""), Err(SocketError::Endpoint("SOCKET", bad.to_owned())));
+        }
+        for bad in ["tcp://127.0.0.1:1", "unix:relative", "unix://host/a.sock"] {
+            assert_eq!(resolved(bad, None, "", ""), Err(SocketError::Endpoint("-socketPath", bad.to_owned())));
         }
     }
 

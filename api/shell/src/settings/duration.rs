@@ -39,6 +39,14 @@ pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
     Ok(Duration::from_nanos(nanoseconds.unsigned_abs()))
 }
 
+/// The same, or a number of seconds without a unit: for flags that people type.
+pub fn parse_timeout(text: &str) -> Result<Duration, DurationError> {
+    match !text.is_empty() && text.bytes().all(|digit| digit.is_ascii_digit()) {
+        true => parse_duration(&format!("{text}s")),
+        false => parse_duration(text),
+    }
+}
+
 /// The shortest usual way to write `duration`: `1h30m`, `10s`, `1.5s`; zero is `0s`.
 pub fn format_duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
@@ -93,6 +101,16 @@ fn fraction_of(fraction: &str, unit: u128) -> u128 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_without_a_unit_is_seconds_where_people_type_it() {
+        for (text, seconds) in
+            [("5", Some(5)), ("0", Some(0)), ("2m", Some(120)), ("99999999999", None), ("", None), ("-5", None)]
+        {
+            assert_eq!(parse_timeout(text).ok(), seconds.map(Duration::from_secs), "{text:?}");
+        }
+        assert!(parse_duration("5").is_err(), "in a file it is as in SPIRE's");
+    }
 
     #[test]
     fn reads_what_go_reads() {

@@ -90,6 +90,15 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// The same of what may be otherwise when the daemon runs: a warning.
+    pub fn doubt(&self, key: &str, look: impl FnOnce() -> Option<String>) {
+        if self.mistakes.is_looking()
+            && let Some(reason) = look()
+        {
+            self.warn(key, reason);
+        }
+    }
+
     /// A Go duration such as `1h30m`. Source: Go's `time.ParseDuration`, without negative ones.
     pub fn duration(&self, key: &str) -> Option<Duration> {
         self.parsed(key, parse_duration)

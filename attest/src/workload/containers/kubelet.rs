@@ -153,9 +153,13 @@ impl KubeletConfig {
         }
     }
 
-    /// Reads the files once, for whoever checks a configuration.
-    pub fn try_files(&self) -> Result<(), KubeletError> {
-        self.token()?;
+    /// Reads the token once, for whoever checks a configuration.
+    pub fn try_token(&self) -> Result<(), KubeletError> {
+        self.token().map(drop)
+    }
+
+    /// The same of the other files.
+    pub fn try_tls(&self) -> Result<(), KubeletError> {
         self.tls().map(drop)
     }
 }

@@ -146,3 +146,11 @@ fn users_and_groups_that_do_not_exist_are_named() {
     let refused = FileOwner::named(Some("nobody-of-that-name"), None).expect_err("unknown").message();
     assert_eq!(refused, "there is no user \"nobody-of-that-name\" on this machine");
 }
+
+#[test]
+fn who_may_not_give_files_away_is_told_which_flags_do() {
+    let denied = not_given_away(Errno::EPERM.into());
+    assert!(denied.to_string().contains("-owner and -group") && denied.to_string().contains("root"), "{denied}");
+    let full = not_given_away(Errno::ENOSPC.into());
+    assert_eq!(full.raw_os_error(), Some(Errno::ENOSPC as i32));
+}

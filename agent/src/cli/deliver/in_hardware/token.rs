@@ -4,6 +4,8 @@
 //! and the one before lives until the next is made, about as long as its certificate.
 
 use std::fmt;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use ironroot_hsm::settings::{LoginMode, PinSource, TokenAccess};
@@ -32,6 +34,13 @@ enum TokenMistake {
     NoPin,
     #[error("pin-source: {0}")]
     Pin(#[from] PinError),
+    #[error(
+        "pin-source: {} ends with a line's end, and is named in the files that are delivered: nginx's engine would send the line's end as part \
+         of the PIN, again and again, which locks a token; write the PIN without one: printf %s PIN > {}",
+        .0.display(),
+        .0.display()
+    )]
+    EndsLine(PathBuf),
     #[error("the keys' name is longer than {MAX_NAME_BYTES} bytes: give a shorter one with -keyName")]
     Name,
 }
@@ -126,15 +135,51 @@ fn mistakes(uri: &TokenUri, name: &str) -> Vec<TokenMistake> {
     };
     let pin = match uri.pin_source() {
         None => Some(TokenMistake::NoPin),
-        Some(pin) => PinSource::File(PathBuf::from(pin)).read().err().map(TokenMistake::Pin),
+        Some(pin) => match PinSource::File(PathBuf::from(pin)).read() {
+            Err(error) => Some(TokenMistake::Pin(error)),
+            Ok(_) => ends_line(pin).then(|| TokenMistake::EndsLine(pin.to_owned())),
+        },
     };
     let name = (name.len() > MAX_NAME_BYTES).then_some(TokenMistake::Name);
     [module, pin, name].into_iter().flatten().collect()
 }
 
+/// Whether the file's last byte ends a line. What cannot be read is not said here.
+fn ends_line(path: &Path) -> bool {
+    let mut last = [0];
+    let read = File::open(path).and_then(|mut file| {
+        file.seek(SeekFrom::End(-1))?;
+        file.read_exact(&mut last)
+    });
+    read.is_ok() && matches!(last, [b'\n' | b'\r'])
+}
+
 #[cfg(test)]
 mod tests {
+    use std::fs::{Permissions, set_permissions, write};
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
+
+    #[test]
+    fn a_pin_file_that_is_delivered_and_ends_a_line_is_refused_with_what_to_do() {
+        let directory = tempfile::tempdir().expect("directory");
+        let (module, pin) = (directory.path().join("module.so"), directory.path().join("pin"));
+        write(&module, "").expect("written");
+        let said = |content: &str| {
+            write(&pin, content).expect("written");
+            set_permissions(&pin, Permissions::from_mode(0o600)).expect("closed");
+            let uri = format!("pkcs11:token=t?module-path={}&pin-source=file:{}", module.display(), pin.display());
+            let found = mistakes(&TokenUri::parse(&uri).expect("legal"), "name");
+            found.iter().map(|mistake| ironroot_shell::describe(mistake)).collect::<Vec<_>>().join("; ")
+        };
+        for ends_line in ["1234\n", "1234\r\n"] {
+            let said = said(ends_line);
+            assert!(said.contains("ends with a line's end") && said.contains("printf %s PIN > "), "{said}");
+            assert!(!said.contains("1234"), "{said}");
+        }
+        assert!(!said("1234").contains("pin-source"));
+    }
 
     #[test]
     fn everything_that_is_wrong_with_the_command_line_is_said_at_once_and_nothing_is_opened() {

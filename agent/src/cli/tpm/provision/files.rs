@@ -17,8 +17,10 @@ pub(super) const CERTIFICATE: &str = "devid.pem";
 
 /// What we write, in that order.
 const WRITTEN: [&str; 4] = [PUBLIC, PRIVATE, PKCS10, TCG];
-/// The agent runs as a user of its own, and what it reads is of use in one chip alone.
+/// Requests and the public half are nobody's secret.
 const FILE_MODE: u32 = 0o644;
+/// The wrapped key is of use in this chip alone, and there to whoever may use the chip: it is its owner's, who is to be the agent's user.
+const KEY_MODE: u32 = 0o600;
 
 /// A directory with the files of one DevID.
 pub(super) struct DevIdDirectory {
@@ -56,7 +58,8 @@ impl DevIdDirectory {
         let contents = [key.public(), key.private(), csr.as_bytes(), tcg];
         for (at, (name, content)) in WRITTEN.into_iter().zip(contents).enumerate() {
             let path = self.path(name);
-            if let Err(source) = write_new(&path, content) {
+            let mode = if name == PRIVATE { KEY_MODE } else { FILE_MODE };
+            if let Err(source) = write_new(&path, content, mode) {
                 // What is already there is of no use alone; the first error is the one that counts.
                 for earlier in &WRITTEN[..at] {
                     let _ = fs::remove_file(self.path(earlier));
@@ -92,8 +95,8 @@ impl DevIdDirectory {
     }
 }
 
-fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path)?;
+fn write_new(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     let written = file.write_all(content).and_then(|()| file.sync_all());
     if written.is_err() {
         let _ = fs::remove_file(path);
