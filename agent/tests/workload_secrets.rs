@@ -134,6 +134,27 @@ fn told(answer: &DiscoveryResponse) -> Vec<String> {
     secrets(answer).into_iter().map(describe).collect()
 }
 
+/// An Envoy opens its stream and may ask much later.
+#[tokio::test]
+async fn who_asks_later_on_a_stream_is_told_what_is_its_own_by_then() {
+    const GROUP: u32 = 61009;
+    let served = Served::new(Limits::default());
+    let grouped = format!("unix:supplementary_gid:{GROUP}");
+    served
+        .publish(vec![served.authority.issue("/a", 0, 3600), served.authority.issue_to("/grouped", &[&grouped], 3600)]);
+    let before = nix::unistd::getgroups().expect("groups");
+    let with: Vec<_> = before.iter().copied().chain([nix::unistd::Gid::from_raw(GROUP)]).collect();
+    nix::unistd::setgroups(&with).expect("as root");
+    assert!(secrets(&fetch(&served, naming(&[])).await.expect("served")).contains_key("spiffe://td/grouped"));
+    let (says, said) = mpsc::channel(4);
+    let mut client = client(&served).await;
+    let hears = client.stream_secrets(ReceiverStream::new(said)).await.expect("opens").into_inner();
+    nix::unistd::setgroups(&before).expect("as root");
+    says.send(naming(&[])).await.expect("room");
+    let told = secrets(&Envoy { says, hears }.next().await);
+    assert!(told.contains_key("spiffe://td/a") && !told.contains_key("spiffe://td/grouped"), "{:?}", told.keys());
+}
+
 /// With two identities for our own user, and one for another.
 fn two() -> Served {
     let served = Served::new(Limits::default());

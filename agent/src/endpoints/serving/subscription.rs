@@ -35,6 +35,8 @@ pub(in crate::endpoints) struct Subscription<Q: Question> {
     question: Q,
     sent: Option<Q::View>,
     has_answered: bool,
+    /// Whether time has passed since the caller was looked at, in which it may have become another.
+    is_to_be_seen: bool,
 }
 
 impl<Q: Question> Subscription<Q> {
@@ -55,13 +57,14 @@ impl<Q: Question> Subscription<Q> {
 
     /// Answers when it is asked: the caller may say on the stream what it wants.
     pub fn open(serving: Serving, caller: Known, attested: Attested, question: Q) -> MessageStream<Q::Answer> {
-        Self::new(serving, caller, attested, question).rest()
+        Self { is_to_be_seen: true, ..Self::new(serving, caller, attested, question) }.rest()
     }
 
     fn new(serving: Serving, caller: Known, attested: Attested, question: Q) -> Self {
         let (identities, jumps) = (serving.0.identities.clone(), serving.0.jumps.clone());
-        let stopping = serving.0.stopping.clone();
-        Self { serving, caller, attested, identities, jumps, stopping, question, sent: None, has_answered: false }
+        let (stopping, sent) = (serving.0.stopping.clone(), None);
+        let (has_answered, is_to_be_seen) = (false, false);
+        Self { serving, caller, attested, identities, jumps, stopping, question, sent, has_answered, is_to_be_seen }
     }
 
     fn rest(self) -> MessageStream<Q::Answer> {
@@ -85,8 +88,10 @@ impl<Q: Question> Subscription<Q> {
             let mut valid_for = NEVER;
             if self.question.is_asked() {
                 let suffices = self.attested.suffices_for(&self.identities.borrow());
-                if !suffices {
-                    self.attested = self.question.attest(&self.serving, &self.caller, None).await?;
+                if !suffices || self.is_to_be_seen {
+                    let before = suffices.then_some(&self.attested);
+                    self.attested = self.question.attest(&self.serving, &self.caller, before).await?;
+                    self.is_to_be_seen = false;
                 }
                 let (view, lasts) = self.current()?;
                 //= FLT-A23 agent faults: "nothing while its own does not change"
