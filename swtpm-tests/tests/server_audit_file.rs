@@ -120,7 +120,14 @@ fn nothing_is_changed_while_lines_that_are_required_cannot_be_written_and_everyt
     let file = directory.path().join("audit.json");
     // A disk that is full.
     std::os::unix::fs::symlink("/dev/full", &file).expect("linked");
-    let mut server = server(&file, "audit_log_required = true");
+    let server_lines = format!("audit_log_file = \"{}\"\naudit_log_required = true", file.display());
+    let mut server = Server::prepare(&ServerOptions { server_lines, ..ServerOptions::default() });
+    server.spawn();
+    let is_unhealthy = || {
+        let said = server.cli_output(&["healthcheck"]);
+        !said.status.success() && String::from_utf8_lossy(&said.stderr).contains("audit_log_file")
+    };
+    expect_within(DEADLINE, "it is not ready, and says why", || server.log(), is_unhealthy);
     let refused = create(&server, "/app");
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(!refused.status.success() && said.contains("audit_log_required"), "{said}");
