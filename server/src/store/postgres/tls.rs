@@ -40,7 +40,7 @@ impl Tls {
         let mut config = match &proof.client {
             None => builder.with_no_client_auth(),
             Some((certificate, key)) => {
-                let chain = certificates(certificate)?;
+                let chain = certificates("sslcert", certificate)?;
                 builder.with_client_auth_cert(chain, private_key(key)?).map_err(io::Error::other)?
             }
         };
@@ -54,15 +54,18 @@ fn roots(of: &Roots) -> io::Result<RootCertStore> {
     match of {
         Roots::System => drop(roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs)),
         Roots::File(path) => {
-            certificates(path)?.into_iter().try_for_each(|der| roots.add(der)).map_err(named("sslrootcert", path))?;
+            certificates("sslrootcert", path)?
+                .into_iter()
+                .try_for_each(|der| roots.add(der))
+                .map_err(named("sslrootcert", path))?;
         }
     }
     if roots.is_empty() { Err(io::Error::other("sslrootcert: there is no authority in it")) } else { Ok(roots) }
 }
 
-fn certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
+fn certificates(keyword: &str, path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
     let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
-    read.map_err(named("certificates", path))
+    read.map_err(named(keyword, path))
 }
 
 fn private_key(path: &Path) -> io::Result<PrivateKeyDer<'static>> {
