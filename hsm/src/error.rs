@@ -169,6 +169,11 @@ pub enum HsmError {
     /// The session threads have ended.
     #[error("the token is closed")]
     Closed,
+    /// What the token answered ended the work on it. The next request has a new session.
+    #[error(
+        "the token answered what the PKCS#11 library cannot take, and the request ended with that; the log says more"
+    )]
+    Interrupted,
     /// A session thread could not be started.
     #[error("cannot start a session thread: {0}")]
     Thread(String),

@@ -15,6 +15,7 @@
  *   local_false                 CKA_LOCAL of each key is false
  *   always_authenticate         CKA_ALWAYS_AUTHENTICATE of each key is true
  *   sign_wrong                  a bit of each signature is flipped
+ *   endless_signature           C_Sign says that a signature takes all the memory there can be
  *   own_id                      a new key gets a CKA_ID of the token's choice
  *   own_label                   a new key gets a CKA_LABEL of the token's choice
  *   one_handle N                the first N key pairs of the process: one handle is told for both halves
@@ -298,6 +299,8 @@ static CK_RV q_sign(CK_SESSION session, CK_BYTE *data, CK_ULONG length, CK_BYTE 
     BEFORE("C_Sign");
     CK_RV code = CALL(SIGN, (CK_SESSION, CK_BYTE *, CK_ULONG, CK_BYTE *, CK_ULONG *), session, data, length, signature,
                       signed_length);
+    if (!code && !signature && quirk("endless_signature", NULL))
+        *signed_length = ~0UL;
     if (!code && signature && quirk("sign_wrong", NULL))
         signature[*signed_length - 1] ^= 1;
     return code;

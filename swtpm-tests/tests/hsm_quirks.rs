@@ -484,6 +484,26 @@ fn callers_of_a_token_that_hangs_are_told_and_the_next_are_served() {
     });
 }
 
+/// The library that speaks PKCS#11 for us panics over some answers.
+#[test]
+fn a_session_thread_outlives_what_the_token_answers() {
+    Quirks::run_in_child("a_session_thread_outlives_what_the_token_answers", |hsm, quirks| {
+        run(async {
+            let token = Token::open(quirks.token_config(hsm, 2)).unwrap();
+            let ca = token.generate_p256(&id("ca"), "CA").await.unwrap();
+            quirks.set(&["endless_signature"]);
+            // More often than there are threads.
+            for _ in 0..4 {
+                let error = ca.sign_digest(DIGEST, Urgency::FIRST).await.unwrap_err();
+                assert!(matches!(error, HsmError::Interrupted), "{error}");
+            }
+            quirks.set(&[]);
+            sign(&ca).await;
+            assert!(token.find(&id("ca")).await.unwrap().is_some());
+        });
+    });
+}
+
 /// Case 06 of an operator: a service with `User=` and `LoadCredential=`.
 #[test]
 fn a_pin_that_systemd_hands_over_is_taken() {

@@ -58,7 +58,8 @@ pub(super) async fn answer_by<T>(
 ) -> Result<T, HsmError> {
     match timeout_at(deadline, receiver).await {
         Ok(Ok(result)) => result,
-        Ok(Err(_)) => Err(HsmError::Closed),
+        // The queue serves what waits before it is closed, so whoever had the reply has dropped it half-way.
+        Ok(Err(_)) => Err(HsmError::Interrupted),
         Err(_) => Err(HsmError::Stalled(DEADLINE)),
     }
 }

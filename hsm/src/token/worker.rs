@@ -1,11 +1,12 @@
 //! One session thread: takes the most urgent job, does it, and climbs from remedy to remedy when the token fails.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cryptoki::session::Session;
 use cryptoki::slot::Slot;
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 use super::job::Job;
 use super::login::{Current, answers};
@@ -71,13 +72,30 @@ impl Worker {
     /// Serves jobs until the queue is closed and empty.
     pub(super) fn run(mut self, queue: &Queue<Job<Self>>) {
         while let Some(job) = queue.next() {
-            match job {
-                Job::Sign { reply, .. } if reply.is_abandoned() => {}
-                Job::Sign { key, input, reply } => reply.send(self.sign(&key, &input)),
-                Job::Task(task) => task(&mut self),
+            // One that panics must not take the thread from all others: with the last one gone the queue would be served by nobody. Its
+            // caller is told, since its reply is dropped.
+            if catch_unwind(AssertUnwindSafe(|| self.serve(job))).is_err() {
+                error!(token = %self.shared.logins.token(), "token job panicked; going on with a new session");
+                self.begin_again();
             }
         }
         self.close_session();
+    }
+
+    fn serve(&mut self, job: Job<Self>) {
+        match job {
+            Job::Sign { reply, .. } if reply.is_abandoned() => {}
+            Job::Sign { key, input, reply } => reply.send(self.sign(&key, &input)),
+            Job::Task(task) => task(self),
+        }
+    }
+
+    /// Leaves the session that the last job has worked with: what it has left in it, nobody knows. One that cannot even be closed is
+    /// given up.
+    fn begin_again(&mut self) {
+        if catch_unwind(AssertUnwindSafe(|| self.apply(Remedy::NewSession))).is_err() {
+            self.own = None;
+        }
     }
 
     /// Makes a key, or leaves none behind. A failure is not answered by a second try here: a generation that failed half-way
