@@ -4,14 +4,17 @@ use tss_esapi::handles::ObjectHandle;
 use tss_esapi::interface_types::session_handles::AuthSession;
 
 use super::connection::{Connection, NO_SESSION};
+use super::endorsement_kind::EndorsementKind;
 use super::error::TpmError;
 use super::hierarchy::KeyHierarchy;
+use super::primary::Primary;
 use super::settings::HierarchyPassword;
 
 impl Connection {
     /// Runs `command` with an authorization by `hierarchy`. A refusal names the hierarchy.
     ///
-    /// The empty password goes as it is. Another one is proven in an HMAC session and never crosses the bus.
+    /// The empty password goes as it is. Another one is proven in an HMAC session and never crosses the bus. Where a key is persistent the
+    /// session is salted to it; where none is, whoever listens can try passwords against what was proven, as fast as he likes.
     pub fn authorized_by<T>(
         &mut self,
         hierarchy: KeyHierarchy,
@@ -23,7 +26,7 @@ impl Connection {
         }
         let auth = password.to_auth()?;
         self.command("Esys_TR_SetAuth", NO_SESSION, |esys| esys.tr_set_auth(hierarchy.handle(), auth.clone()))?;
-        let session = self.unsalted_session()?;
+        let session = self.proving_session()?;
         let value = command(self, session).map_err(|error| error.of_hierarchy(hierarchy))?;
         self.end_session(session)?;
         Ok(value)
@@ -40,6 +43,17 @@ impl Connection {
         }
         let auth = password.to_auth()?;
         self.command("Esys_TR_SetAuth", NO_SESSION, |esys| esys.tr_set_auth(object, auth.clone()))?;
-        self.unsalted_session()
+        self.proving_session()
+    }
+
+    /// Making a key to salt to would take the very password.
+    fn proving_session(&mut self) -> Result<AuthSession, TpmError> {
+        let endorsement_keys = EndorsementKind::ALL.map(Primary::Endorsement);
+        for primary in [Primary::StorageRoot].into_iter().chain(endorsement_keys) {
+            if let Some(key) = self.persistent(primary)? {
+                return self.password_session(Some(&key));
+            }
+        }
+        self.password_session(None)
     }
 }

@@ -53,9 +53,9 @@ impl Connection {
         self.start_session(None, SessionType::Trial, HashingAlgorithm::Sha256)
     }
 
-    /// An HMAC session that only proves a password.
-    pub fn unsalted_session(&mut self) -> Result<AuthSession, TpmError> {
-        self.start_session(None, SessionType::Hmac, HashingAlgorithm::Sha256)
+    /// An HMAC session that only proves a password, salted to `key` if there is one.
+    pub fn password_session(&mut self, key: Option<&Loaded>) -> Result<AuthSession, TpmError> {
+        self.start_session(key, SessionType::Hmac, HashingAlgorithm::Sha256)
     }
 
     /// Ends a session before its task does.

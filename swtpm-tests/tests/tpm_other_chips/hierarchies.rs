@@ -1,8 +1,11 @@
 //! Chips that are owned: hierarchies with passwords, and hierarchies that are switched off.
 
+use std::sync::{Arc, Mutex};
+
 use ironroot_attest::tpm::{Chip, HierarchyPassword, KeyHierarchy, TpmError, TpmSettings};
 use ironroot_lab::interposer::Interposer;
 use ironroot_lab::manufacturer::{Readers, define_index};
+use ironroot_lab::storage_root::{STORAGE_ROOT_HANDLE, persist_storage_root};
 use ironroot_lab::swtpm::Swtpm;
 use tss_esapi::handles::AuthHandle;
 use tss_esapi::interface_types::session_handles::AuthSession;
@@ -11,6 +14,10 @@ use zeroize::Zeroizing;
 
 use crate::bench::{attest, chip, open, run, run_err};
 
+/// TPM_CC_StartAuthSession.
+const START_AUTH_SESSION: u32 = 0x176;
+const TPM_SE_HMAC: u8 = 0;
+const TPM_RH_NULL: u32 = 0x4000_0007;
 const OWNER: &[u8] = b"the owner's password";
 const ENDORSEMENT: &[u8] = b"the endorsement hierarchy's password";
 
@@ -45,6 +52,36 @@ fn an_owned_chip_attests_and_seals_with_its_passwords_which_never_cross_the_bus(
     run(&tpm, move |chip| chip.clock(&ak));
     assert!(!bus.has_seen(OWNER) && !bus.has_seen(ENDORSEMENT));
     assert_eq!(chip.left_loaded().expect("the chip answers"), [0u32; 0]);
+}
+
+/// What is proven without a salt is a text to try passwords against for whoever listens.
+#[test]
+fn a_password_is_proven_in_a_session_that_is_salted_to_a_key_which_is_there_without_it() {
+    let chip = chip();
+    persist_storage_root(&chip, 0, STORAGE_ROOT_HANDLE).expect("persistent");
+    own(&chip, AuthHandle::Owner, OWNER);
+    own(&chip, AuthHandle::Endorsement, ENDORSEMENT);
+    let bus = Interposer::before(&chip).expect("an interposer");
+    let salted_to = Arc::new(Mutex::new(Vec::new()));
+    let heard = salted_to.clone();
+    bus.tamper_with_commands(move |code, command| {
+        if code == START_AUTH_SESSION {
+            heard.lock().expect("one listener").extend(key_of_hmac_session(command));
+        }
+    });
+    let tpm = open(both(bus.address().into()));
+    attest(&tpm);
+    run(&tpm, |chip| chip.counter_increment(0x0180_0100, None));
+    let salted_to = salted_to.lock().expect("one listener");
+    assert!(!salted_to.is_empty() && !salted_to.contains(&TPM_RH_NULL), "{salted_to:x?}");
+}
+
+/// tpmKey of TPM2_StartAuthSession; none of one that is no HMAC session. Source: Part 3, §11.1.
+fn key_of_hmac_session(command: &[u8]) -> Option<u32> {
+    let number = |at: usize| u16::from_be_bytes([command[at], command[at + 1]]) as usize;
+    let salt = 20 + number(18);
+    let kind = command[salt + 2 + number(salt)];
+    (kind == TPM_SE_HMAC).then(|| u32::from_be_bytes(command[10..14].try_into().expect("four")))
 }
 
 #[test]
