@@ -65,7 +65,7 @@ impl AuditFile {
         self.trouble().is_some()
     }
 
-    /// Why nothing may go on now; none if it may. As [`must_not_go_on`](Self::must_not_go_on).
+    /// Why nothing may go on now; none if it may. As `must_not_go_on`.
     pub fn reason(&self) -> Option<String> {
         self.must_not_go_on().then(|| self.trouble().as_ref().map(|trouble| trouble.why.clone()).unwrap_or_default())
     }
