@@ -320,10 +320,10 @@ fn a_root_is_replaced_by_hand_and_what_led_to_it_is_worth_nothing_in_the_end() {
             let active = server.state(CA).active.unwrap();
             assert_eq!(active.upstream_id, first, "the root is what SPIRE calls the upstream authority");
             for order in [Order::Taint(CA, active.id.clone()), Order::Taint(CA, String::new())] {
-                assert_eq!(server.refused(order).await, OrderRefusal::IsBelowARoot(Action::Taint));
+                assert_eq!(server.refused(order).await, OrderRefusal::IsBelowOwnRoot(Action::Taint));
             }
             let revoke = server.refused(Order::Revoke(CA, active.id)).await;
-            assert_eq!(revoke, OrderRefusal::IsBelowARoot(Action::Revoke));
+            assert_eq!(revoke, OrderRefusal::IsBelowOwnRoot(Action::Revoke));
             let signs = server.refused(Order::TaintUpstream(first.to_uppercase())).await;
             assert_eq!(signs, OrderRefusal::SignsActive(Action::Taint));
             let nobody = server.refused(Order::RevokeUpstream(String::new())).await;

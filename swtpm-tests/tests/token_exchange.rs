@@ -49,6 +49,7 @@ impl Lab {
     /// Its audit goes to that file, or to one of its own.
     fn audited(audit: Option<&Path>, more: &str) -> Self {
         let (web, directory) = (WebCertificate::new(), tempfile::tempdir().expect("directory"));
+        let has_own_audit = audit.is_none();
         let audit = audit.map_or_else(|| directory.path().join("audit.json"), Path::to_owned);
         let (port, key, cluster) = (free_port(), TokenKey::rsa("k1"), TokenKey::p256("c1"));
         let issuer = TokenIssuer::with_keys(&web, &[&key]);
@@ -79,8 +80,17 @@ impl Lab {
             web.authority().display(),
             keys.display()
         );
-        let server = Server::start(&ServerOptions { server_lines, ..Default::default() });
+        let options = ServerOptions { server_lines, ..Default::default() };
+        let server = if has_own_audit { Server::start(&options) } else { Self::not_healthy(&options) };
         Self { server, web, directory, port, key, cluster, issuer }
+    }
+
+    /// One whose required lines cannot be written is up, and not healthy.
+    fn not_healthy(options: &ServerOptions) -> Server {
+        let mut server = Server::prepare(options);
+        server.spawn();
+        expect_within(DEADLINE, "the server is up", || server.log(), || server.log().contains("server ready"));
+        server
     }
 
     fn entry(&self, issuer: &str, path: &str, selectors: &[&str], more: &[&str]) {
