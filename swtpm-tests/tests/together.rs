@@ -159,9 +159,13 @@ fn a_devid_counts_together_with_a_token_and_its_chips_quote() {
         let together = format!("together:tpm_devid+{others}");
         admit(&server, &[devid.selectors[0].as_str(), &together]);
         let mut device = Device::without_tpm();
+        let agent_lines = match others {
+            "join_token" => format!("join_token = \"{}\"", token(&server)),
+            _ => String::new(),
+        };
         let options = AgentOptions {
             node_attestor: Some(format!("{own}\n{other}")),
-            agent_lines: format!("join_token = \"{}\"", token(&server)),
+            agent_lines,
             key_manager: "memory",
             ..AgentOptions::default()
         };
