@@ -65,7 +65,12 @@ fn a_lost_key_is_an_error_with_a_way_out_and_never_a_new_ca() {
             for _ in 0..2 {
                 let error = lab.start(NOW).await.unwrap_err();
                 assert!(matches!(error, CaError::KeyLost { slot: A, .. }), "{error}");
-                assert!(error.to_string().contains("restore the token from its backup"), "{error}");
+                assert!(
+                    error
+                        .to_string()
+                        .contains("restore what held it, the token or the file keys_path names, from its backup"),
+                    "{error}"
+                );
             }
             assert_eq!(lab.stored_journal().await, journal, "the journal was touched");
             assert!(lab.token.find(&lab.key_name(SlotName::A)).await.unwrap().is_none(), "a key was made");

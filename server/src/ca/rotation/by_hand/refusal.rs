@@ -132,7 +132,7 @@ pub enum OrderRefusal {
     IsBelowARoot(Action),
     /// The same, and the root is this server's own, which is there unless the configuration says otherwise.
     #[error(
-        "local authority can't be {}: its CAs are below the root that this server has made (root {{ }}, on by default), and bundles have that alone; \
+        "local authority can't be {} if there is an upstream authority: here that is the root that this server has made (root {{ }}, on by default), and bundles have that alone; \
          \"upstreamauthority show\" names it: \"upstreamauthority prepare\" and \"activate\" replace it, \"upstreamauthority {} -subjectKeyID\" is for the one before",
         .0.participle(), .0.verb()
     )]
