@@ -78,11 +78,11 @@ async fn look_at_agent(findings: &mut Findings, socket: &Path, admin: Option<&Pa
     };
     let next = "ironroot-agent status; journalctl -u ironroot-agent -n 50";
     match tokio::time::timeout(PATIENCE, asked).await {
-        Ok(Some(true)) => match cast_out(admin).await {
+        Ok(Some(serves)) => match cast_out(admin).await {
             Some(standing) => findings.fault("agent", format!("it runs, and serves nothing: {standing}"), next),
-            None => findings.good("agent", "it runs, and serves what it has"),
+            None if serves => findings.good("agent", "it runs, and serves what it has"),
+            None => findings.doubtful("agent", "it runs, and has nothing to serve, or not yet", next),
         },
-        Ok(Some(false)) => findings.doubtful("agent", "it runs, and has nothing to serve yet", next),
         Ok(None) if socket.exists() => {
             let says = format!("{} does not answer: the agent does not run, or refuses this user", socket.display());
             findings.doubtful("agent", says, "systemctl status ironroot-agent");
