@@ -101,9 +101,9 @@ fn a_user_cannot_move_into_a_group_that_is_not_delegated_to_it_nor_bear_its_name
     [own.directory.clone(), own.directory.join("cgroup.procs")].iter().for_each(|path| chown(path));
     // Below its own group the user makes one of the same name, and goes there; into the other one it is not let.
     let below = own.directory.join(theirs.directory.file_name().expect("a name"));
-    let script =
-        "echo $$ > \"$1/cgroup.procs\" && exit 9; mkdir \"$2\" && echo $$ > \"$2/cgroup.procs\" && exec sleep 60";
-    let process = Sleeper::start(Command::new("sh").args(["-c", script, "sh"]).arg(&theirs.directory).arg(&below));
+    let script = "until grep -q \"$3\" /proc/$$/cgroup; do :; done; echo $$ > \"$1/cgroup.procs\" && exit 9; mkdir \"$2\" && echo $$ > \"$2/cgroup.procs\" && exec sleep 60";
+    let process =
+        Sleeper::start(Command::new("sh").args(["-c", script, "sh"]).arg(&theirs.directory).arg(&below).arg(&own.path));
     own.takes(process.pid());
     let wanted: Selector = format!("unix:cgroup:{}{}", own.path, theirs.path).parse().expect("legal");
     let deadline = Instant::now() + Duration::from_secs(30);
