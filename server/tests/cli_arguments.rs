@@ -116,7 +116,6 @@ fn says_what_is_wrong_with_a_line() {
         ("entry create -x509SVIDTTL -1", "a time cannot be negative"),
         ("entry create -x509SVIDTTL soon", "seconds, or a duration such as 1h"),
         ("entry create -spifeID x", "a similar argument exists: '--spiffeID'"),
-        ("entry show -selector a:b -matchSelectorsOn all", "use exact, any, superset or subset"),
         ("entry show -output yaml", "use pretty or json"),
         ("entry delete", "--entryID"),
         ("agent evict", "--spiffeID"),
