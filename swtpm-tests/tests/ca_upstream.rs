@@ -5,14 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use ironroot_api::certificate::Certificate;
-use ironroot_api::unix_socket::PeerCredentials;
-use ironroot_lab::authority::{AuthorityLab as Lab, NOW, spki, verify};
+use ironroot_lab::authority::{AuthorityLab as Lab, NOW, administrator, spki, verify};
 use ironroot_lab::deployment::{DEADLINE, expect_within_async};
 use ironroot_lab::softhsm::SoftHsm;
 use ironroot_lab::upstream_files::UpstreamFiles;
-use ironroot_server::ca::{CaError, IssuedSvid, Order, Purpose, SlotName};
+use ironroot_server::ca::{CaError, CertificateAuthority, IssuedSvid, Order, Purpose, SlotName};
 use ironroot_server::clock::{ClockSource, Reading};
-use ironroot_server::rights::Administrator;
+use tokio::task::JoinHandle;
 
 const DAY: i64 = 24 * 60 * 60;
 
@@ -171,6 +170,13 @@ fn a_ca_of_before_goes_on_until_the_next_is_certified_above_and_back_again() {
     });
 }
 
+/// A CA whose clock stands still, and what it does by itself.
+async fn rotating(lab: &Lab) -> (CertificateAuthority, JoinHandle<()>) {
+    let reading = Reading { wall_unix: NOW, boot_seconds: NOW };
+    let (ca, rotation) = lab.start_rotating(ClockSource::new("boot", move || reading)).await.unwrap();
+    (ca, tokio::spawn(rotation.run()))
+}
+
 #[test]
 fn a_root_above_that_signs_nothing_any_more_is_tainted_and_revoked_by_its_subject_key_id() {
     let name = "a_root_above_that_signs_nothing_any_more_is_tainted_and_revoked_by_its_subject_key_id";
@@ -178,10 +184,8 @@ fn a_root_above_that_signs_nothing_any_more_is_tainted_and_revoked_by_its_subjec
         run(async {
             let files = UpstreamFiles::new(&rcgen::PKCS_ECDSA_P256_SHA256);
             let lab = Lab::new(hsm, DAY).below(&files);
-            let reading = Reading { wall_unix: NOW, boot_seconds: NOW };
-            let (ca, rotation) = lab.start_rotating(ClockSource::new("boot", move || reading)).await.unwrap();
-            let rotating = tokio::spawn(rotation.run());
-            let operator = Administrator::local(PeerCredentials { pid: 1, uid: 0, gid: 0 });
+            let (ca, rotating) = rotating(&lab).await;
+            let operator = administrator();
             let first = ca.local_authorities(Purpose::X509Ca).active.unwrap();
             let old_root = ca.bundle().borrow().authorities[0].clone();
             let taint = || Order::TaintUpstream(first_root(&old_root));
@@ -222,10 +226,8 @@ fn what_is_prepared_stays_where_the_authority_above_does_not_certify_another_and
         run(async {
             let files = UpstreamFiles::new(&rcgen::PKCS_ECDSA_P256_SHA256);
             let lab = Lab::new(hsm, DAY).below(&files);
-            let reading = Reading { wall_unix: NOW, boot_seconds: NOW };
-            let (ca, rotation) = lab.start_rotating(ClockSource::new("boot", move || reading)).await.unwrap();
-            let rotating = tokio::spawn(rotation.run());
-            let operator = Administrator::local(PeerCredentials { pid: 1, uid: 0, gid: 0 });
+            let (ca, rotating) = rotating(&lab).await;
+            let operator = administrator();
             let prepare = || Order::Prepare(Purpose::X509Ca);
             let prepared = ca.obey(&operator, prepare()).await.unwrap();
             files.has_key(false);

@@ -340,13 +340,13 @@ mod tests {
     async fn a_disk_that_takes_no_key_stops_only_who_could_not_come_back_without_it() {
         let directory = tempfile::tempdir().expect("directory");
         // Where the temporary file should go: the write cannot begin.
-        std::fs::create_dir(directory.path().join("keys.new")).expect("obstacle");
+        std::fs::create_dir(directory.path().join("keys.json.new")).expect("obstacle");
         let mut store = disk(directory.path());
         assert!(matches!(store.prepare(Keep::Surely).await, Err(KeyError::File { .. })));
         let key = store.prepare(Keep::IfPossible).await.expect("in memory");
         assert!(store.adopt(key.spki_der()));
         assert!(!disk(directory.path()).adopt(key.spki_der()), "a restart knows nothing of it");
-        std::fs::remove_dir(directory.path().join("keys.new")).expect("room again");
+        std::fs::remove_dir(directory.path().join("keys.json.new")).expect("room again");
         let next = store.prepare(Keep::Surely).await.expect("kept").spki_der().to_vec();
         assert!(disk(directory.path()).adopt(&next));
     }

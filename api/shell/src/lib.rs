@@ -3,13 +3,14 @@
 //! ```text
 //!  files, flags ── settings (HCL with lines) · command_line
 //!  words        ── logging (with its limits) · describe (an error and its causes) · health, telemetry (over local_http)
-//!  own place    ── process · clock · listen · serving_certificate
+//!  own place    ── process · clock · listen · serving_certificate · durable_file
 //!  shares       ── token_bucket
 //! ```
 
 pub mod clock;
 pub mod command_line;
 mod describe;
+pub mod durable_file;
 pub mod health;
 pub mod listen;
 pub mod local_http;

@@ -50,7 +50,8 @@ impl Connection {
     fn proving_session(&mut self) -> Result<AuthSession, TpmError> {
         let endorsement_keys = EndorsementKind::ALL.map(Primary::Endorsement);
         for primary in [Primary::StorageRoot].into_iter().chain(endorsement_keys) {
-            if let Some(key) = self.persistent(primary)? {
+            // One that cannot be read is none to salt to.
+            if let Ok(Some(key)) = self.persistent(primary) {
                 return self.password_session(Some(&key));
             }
         }

@@ -83,7 +83,7 @@ impl Connection {
         let likely = self.likely_sealing_bank();
         self.require_pcrs(session, likely, pcrs)?;
         let refused = match self.unseal_in(session, &sealed) {
-            Err(refused @ TpmError::WrongPolicy(_)) if !is_about_a_change(&refused) => refused,
+            Err(refused @ TpmError::WrongPolicy(_)) if !refused.is(rc::PCR_CHANGED) => refused,
             other => return other,
         };
         let bank = self.sealing_bank(pcrs)?;
@@ -147,11 +147,6 @@ impl Connection {
             esys.policy_pcr(session, Digest::default(), selection.clone())
         })
     }
-}
-
-/// Whether a PCR changed in the middle, which starting over cures.
-fn is_about_a_change(error: &TpmError) -> bool {
-    error.failure().is_some_and(|failure| failure.tpm_code() == rc::PCR_CHANGED)
 }
 
 /// A secret of a length that a TPM seals.

@@ -1,11 +1,10 @@
 //! Where the account's key and what a CA issued are kept: a directory for each CA, files for their owner alone, each replaced as a whole.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use ironroot_api::directory::{DirectoryError, prepare_ours};
+use ironroot_shell::durable_file;
 use ironroot_text::secret_file::{self, Readers, SecretFileError};
 use rcgen::KeyPair;
 use thiserror::Error;
@@ -97,23 +96,13 @@ impl Folder {
 
     fn write(&self, file: &str, content: &[u8]) -> Result<(), FolderError> {
         let path = self.0.join(file);
-        replace(&self.0, &path, content).map_err(|error| FolderError::Write(path, error))
+        durable_file::replace(&path, content, FILE_MODE).map_err(|error| FolderError::Write(path, error))
     }
 }
 
 /// Names of the configuration are DNS names: no slash, no plus.
 fn certificate_file(name: &str) -> String {
     format!("{name}.pem")
-}
-
-/// A reader, and a machine that loses power, has the old file or the new one.
-fn replace(folder: &Path, path: &Path, content: &[u8]) -> io::Result<()> {
-    let draft = folder.join("draft+new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(FILE_MODE).open(&draft)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    std::fs::rename(&draft, path)?;
-    File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]

@@ -1,11 +1,10 @@
 //! What tells this server's log from that of another: random, made once, kept beside the log.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::Path;
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use ironroot_shell::durable_file;
 use ironroot_text::hex::{hex, parse_hex};
 
 use super::LogError;
@@ -27,20 +26,15 @@ pub fn log_id(data_dir: &Path) -> Result<String, LogError> {
     };
     match kept {
         Some(id) => Ok(id),
-        None => make(data_dir, &path).map_err(|error| LogError::Io { doing: "write", path, error }),
+        None => make(&path).map_err(|error| LogError::Io { doing: "write", path, error }),
     }
 }
 
-fn make(data_dir: &Path, path: &Path) -> io::Result<String> {
+fn make(path: &Path) -> io::Result<String> {
     let mut id = [0; BYTES];
     SystemRandom::new().fill(&mut id).map_err(|_| io::Error::other("no randomness"))?;
     let id = hex(&id);
-    let draft = path.with_extension("id.new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(&draft)?;
-    file.write_all(id.as_bytes())?;
-    file.sync_all()?;
-    std::fs::rename(&draft, path)?;
-    File::open(data_dir)?.sync_all()?;
+    durable_file::replace(path, id.as_bytes(), MODE)?;
     Ok(id)
 }
 

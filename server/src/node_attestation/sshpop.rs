@@ -11,7 +11,8 @@ use thiserror::Error;
 
 use super::agent_path::{AgentPathTemplate, Field, Kind, NoName, Value};
 use super::fresh::fresh;
-use super::{AttestationError, AttestedNode, Fault, NodeAttestation, Progress, Proof, renamed};
+use super::proof::renamed;
+use super::{AttestationError, AttestedNode, Fault, NodeAttestation, Progress, Proof};
 
 /// The attestation type.
 pub(super) const TYPE: &str = ATTESTATION_TYPE;

@@ -6,17 +6,18 @@ mod refusal;
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use ironroot_api::TrustDomain;
 use ironroot_api::csr::Csr;
 use ironroot_api::tls::TrustAnchors;
-use ironroot_api::{SpiffeId, TrustDomain};
-use ironroot_attest::node::x509pop::{self, ATTESTATION_TYPE, Authorities, DeviceCertificate, Pending, SizeLimits};
+use ironroot_attest::node::x509pop::{self, ATTESTATION_TYPE, Authorities, Pending, SizeLimits};
 
 use rustls_pki_types::CertificateDer;
 use webpki::KeyUsage;
 
 use super::agent_path::AgentPathTemplate;
 use super::fresh::fresh;
-use super::{AttestationError, AttestedNode, Circumstances, NodeAttestation, Progress, Proof, renamed};
+use super::proof::renamed;
+use super::{AttestationError, AttestedNode, Circumstances, NodeAttestation, Progress, Proof};
 use crate::rights::NoRight;
 pub use agent_fields::X509POP_FIELDS;
 pub use refusal::X509PopServerRefusal;
@@ -71,9 +72,17 @@ impl<'a> Evidence<'a> {
 pub struct Challenge {
     pending: Pending,
     policy: Arc<X509PopPolicy>,
-    /// The serial number of the SVID that is exchanged, if one is.
-    exchanged: Option<String>,
+    exchanged: Option<Exchanged>,
     csr: Csr,
+}
+
+/// What is used of an SVID that is exchanged: of the one that was verified, and nothing else.
+#[derive(Debug)]
+struct Exchanged {
+    /// Behind the prefix.
+    path: String,
+    /// Decimal.
+    serial: String,
 }
 
 impl NodeAttestation {
@@ -85,7 +94,7 @@ impl NodeAttestation {
     ) -> Result<Progress, X509PopServerRefusal> {
         let authorities = policy.issuers.authorities(at.own_authorities)?;
         let verified = evidence.verify(&authorities, &policy.limits, at.now_unix)?;
-        let exchanged = policy.issuers.exchanged_serial(evidence.certificates(), &self.trust_domain, at)?;
+        let exchanged = policy.issuers.exchanged(evidence.certificates(), &self.trust_domain, at)?;
         if policy.verify_client_ip {
             let address = at.address.ok_or(X509PopServerRefusal::NoAddress)?;
             verified.is_for(address).then_some(()).ok_or(X509PopServerRefusal::Address(address))?;
@@ -97,14 +106,14 @@ impl NodeAttestation {
 
     pub(super) fn judge_certificate(
         &self,
-        Challenge { pending, policy, exchanged: serial, csr }: Challenge,
+        Challenge { pending, policy, exchanged, csr }: Challenge,
         response: &[u8],
         now_unix: i64,
     ) -> Result<AttestedNode, AttestationError> {
         let attested = pending.complete(response, now_unix).map_err(X509PopServerRefusal::from)?;
         let certificate = attested.certificate();
-        let exchanged = policy.issuers.exchanged_path(certificate, &self.trust_domain)?;
-        let value = |name: &str| agent_fields::value(name, certificate, &self.trust_domain, &exchanged);
+        let exchanged_path = exchanged.as_ref().map_or("", |svid| &svid.path);
+        let value = |name: &str| agent_fields::value(name, certificate, &self.trust_domain, exchanged_path);
         let path = policy.agent_path.render(&value).map_err(X509PopServerRefusal::from)?;
         let id = self.trust_domain.id_with_path(&format!("/spire/agent{path}"))?;
         let other_ids = renamed(&id, &certificate.fingerprint(), &certificate.other_fingerprints());
@@ -114,8 +123,8 @@ impl NodeAttestation {
             selectors: attested.selectors(self.trust_domain.as_str()),
             can_reattest: true,
             csr,
-            proof: match (attested.certificate_sha256(), serial) {
-                (sha256, Some(serial)) => Proof::Svid { sha256, serial },
+            proof: match (attested.certificate_sha256(), exchanged) {
+                (sha256, Some(Exchanged { serial, .. })) => Proof::Svid { sha256, serial },
                 (sha256, None) => Proof::Certificate { sha256, other_ids },
             },
         })
@@ -131,16 +140,16 @@ impl Issuers {
         }
     }
 
-    /// The serial number of the SVID that is exchanged, if a CA of this data store's servers has signed it for clients, and no agent that is
-    /// banned has fetched it: all CAs of the trust domain lead to the same bundle. Nothing where certificates are none.
+    /// The SVID that is exchanged, if a CA of this data store's servers has signed it for clients, and no agent that is banned has fetched it:
+    /// all CAs of the trust domain lead to the same bundle. Nothing where certificates are none.
     //= FLT-S26 server faults: "what was fetched through it gives no rights at the server any more"
-    fn exchanged_serial(
+    fn exchanged(
         &self,
         certificates: &[Vec<u8>],
         trust_domain: &TrustDomain,
         at: &Circumstances<'_>,
-    ) -> Result<Option<String>, X509PopServerRefusal> {
-        let (Self::TrustDomain { .. }, Some((leaf, above))) = (self, certificates.split_first()) else {
+    ) -> Result<Option<Exchanged>, X509PopServerRefusal> {
+        let (Self::TrustDomain { prefix }, Some((leaf, above))) = (self, certificates.split_first()) else {
             return Ok(None);
         };
         let der = |bytes: &Vec<u8>| CertificateDer::from(bytes.clone());
@@ -149,34 +158,16 @@ impl Issuers {
         let anchors = TrustAnchors::new(trust_domain.clone(), &authorities).map_err(|why| refused(why.into()))?;
         let above: Vec<_> = above.iter().map(der).collect();
         let svid = anchors.verify(&der(leaf), &above, KeyUsage::client_auth(), at.now_unix).map_err(refused)?;
-        match at.provenance.judge(&svid) {
-            Ok(own) => Ok(Some(own.svid().serial().to_owned())),
-            Err(NoRight::ThroughBannedAgent) => Err(X509PopServerRefusal::ThroughBannedAgent),
-            Err(_) => Err(X509PopServerRefusal::SignedElsewhere),
+        let own = at.provenance.judge(&svid).map_err(|why| match why {
+            NoRight::ThroughBannedAgent => X509PopServerRefusal::ThroughBannedAgent,
+            _ => X509PopServerRefusal::SignedElsewhere,
+        })?;
+        let (id, serial) = (own.svid().spiffe_id().clone(), own.svid().serial().to_owned());
+        match id.path().strip_prefix(prefix.as_str()).map(str::to_owned) {
+            Some(path) => Ok(Some(Exchanged { path, serial })),
+            None => Err(X509PopServerRefusal::Prefix { id, prefix: prefix.clone() }),
         }
     }
-
-    /// The path of the SVID that is exchanged, behind its prefix; nothing where certificates are none.
-    fn exchanged_path(
-        &self,
-        certificate: &DeviceCertificate,
-        trust_domain: &TrustDomain,
-    ) -> Result<String, X509PopServerRefusal> {
-        let Self::TrustDomain { prefix } = self else { return Ok(String::new()) };
-        let id = spiffe_id(certificate)?;
-        if id.trust_domain() != *trust_domain {
-            return Err(X509PopServerRefusal::TrustDomain(id));
-        }
-        let path = id.path().strip_prefix(prefix.as_str()).map(str::to_owned);
-        path.ok_or_else(|| X509PopServerRefusal::Prefix { id, prefix: prefix.clone() })
-    }
-}
-
-/// The first, as in SPIRE; an SVID has one.
-fn spiffe_id(certificate: &DeviceCertificate) -> Result<SpiffeId, X509PopServerRefusal> {
-    let is_spiffe = |uri: &&String| uri.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("spiffe:"));
-    let uri = certificate.alternative_names().uris.iter().find(is_spiffe);
-    uri.and_then(|uri| SpiffeId::parse(uri).ok()).ok_or(X509PopServerRefusal::NoSpiffeId)
 }
 
 #[cfg(test)]

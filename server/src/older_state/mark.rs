@@ -1,12 +1,12 @@
 //! A mark beside the database, on another path: how far it has come. A database that is put back does not take it along.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ironroot_api::TrustDomain;
+use ironroot_shell::durable_file;
 use ironroot_text::HumanFile;
 use ironroot_text::hex::hex;
 use serde::{Deserialize, Serialize};
@@ -105,7 +105,7 @@ impl Mark {
 
     /// Puts it at `path`, on the disk on return.
     pub fn write(&self, path: &Path) -> Result<(), MarkError> {
-        let written = replace(path, &serde_json::to_vec(self).expect("texts and numbers are JSON"));
+        let written = durable_file::replace(path, &serde_json::to_vec(self).expect("texts and numbers are JSON"), MODE);
         written.map_err(|error| MarkError::Write { path: path.to_owned(), error })
     }
 }
@@ -157,7 +157,7 @@ fn note_begun(path: &Path, note: &Path) -> Result<(), MarkError> {
     if fs::read(note).is_ok_and(|begun| begun == path) {
         return Ok(());
     }
-    replace(note, path).map_err(|error| MarkError::Note { note: note.to_owned(), error })
+    durable_file::replace(note, path, MODE).map_err(|error| MarkError::Note { note: note.to_owned(), error })
 }
 
 fn tell(written: &Result<(), MarkError>, was_written: bool) {
@@ -171,39 +171,9 @@ fn tell(written: &Result<(), MarkError>, was_written: bool) {
     }
 }
 
-fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let draft = path.with_file_name(name);
-    // What a crash has left there goes, a link is not followed: the directory may be another's, too.
-    match fs::remove_file(&draft) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&draft)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&draft, path)?;
-    let directory = path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(directory)?.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_link_in_the_place_of_the_draft_is_replaced_and_what_it_leads_to_stays() {
-        let directory = tempfile::tempdir().expect("directory");
-        let (path, victim) = (directory.path().join("mark.json"), directory.path().join("victim"));
-        fs::write(&victim, "as it was").expect("written");
-        std::os::unix::fs::symlink(&victim, directory.path().join("mark.json.new")).expect("linked");
-        let mark = Mark { trust_domain: "td".to_owned(), revision: 7, id: "00".to_owned() };
-        mark.write(&path).expect("written");
-        assert_eq!(fs::read_to_string(&victim).expect("there"), "as it was");
-        assert!(fs::symlink_metadata(&path).expect("there").is_file());
-        assert_eq!(Mark::read(&path, &TrustDomain::new("td").expect("legal")).expect("read"), Some(mark));
-    }
 
     #[test]
     fn a_mark_that_was_begun_and_is_gone_is_told_and_not_begun_anew() {

@@ -6,8 +6,8 @@ use crate::facts::agent::selectors_to_pb;
 use crate::facts::entry::{NewEntry, RegistrationEntry};
 use crate::facts::page::{ListPage, Page};
 use crate::registry::EntryFilter;
-use ironroot_api::SpiffeId;
 use ironroot_api::pb::types;
+use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_attest::Selector;
 use uuid::Uuid;
 
@@ -54,13 +54,11 @@ impl Registry {
         entry: &types::Entry,
         mask: Option<&types::EntryMask>,
     ) -> Queued<Arc<RegistrationEntry>, RegistryError> {
-        let anew = types::Entry { id: String::new(), ..entry.clone() };
-        if let (None, Err(error)) = (mask, NewEntry::from_pb(&anew, self.trust_domain())) {
-            return Queued::refused(error.into());
-        }
         let (entry, mask, shared) = (entry.clone(), mask.cloned(), self.shared.clone());
         let update = move |tx: &Transaction<'_>| {
-            let (_, stored) = tx.entry(&entry.id)?.ok_or(RegistryError::EntryNotFound)?;
+            let Some((_, stored)) = tx.entry(&entry.id)? else {
+                return Err(no_entry(&entry, mask.as_ref(), tx.trust_domain()));
+            };
             let updated = stored.updated(&entry, mask.as_ref(), tx.trust_domain())?;
             if mask.as_ref().is_none_or(|mask| mask.federates_with) {
                 refuse_unknown_bundles(tx, &updated)?;
@@ -186,6 +184,15 @@ fn add_unless_similar(tx: &Transaction<'_>, new: &NewEntry, now_unix: i64) -> Re
 }
 
 /// An agent cannot serve an entry that asks for a bundle which the server does not have.
+/// Why nothing is changed where there is no entry of that ID: what is wrong with a whole one is told before that, as at SPIRE.
+fn no_entry(entry: &types::Entry, mask: Option<&types::EntryMask>, trust_domain: &TrustDomain) -> RegistryError {
+    let anew = types::Entry { id: String::new(), ..entry.clone() };
+    match mask.map_or_else(|| NewEntry::from_pb(&anew, trust_domain).map(drop), |_| Ok(())) {
+        Err(error) => error.into(),
+        Ok(()) => RegistryError::EntryNotFound,
+    }
+}
+
 fn refuse_unknown_bundles(tx: &Transaction<'_>, entry: &RegistrationEntry) -> Result<(), RegistryError> {
     for trust_domain in entry.federates_with().iter().filter(|td| *td != tx.trust_domain()) {
         if tx.federated_bundle(trust_domain)?.is_none() {

@@ -1,10 +1,10 @@
 //! The name, kept beside what belongs to it: on a data store that servers share, nothing else tells another name from another server.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
+use ironroot_shell::durable_file;
 use thiserror::Error;
 
 use super::ServerName;
@@ -53,16 +53,8 @@ pub fn keep_name(data_dir: &Path, server: &ServerName) -> Result<(), KeptNameErr
     if path.exists() {
         return check_kept_name(data_dir, server);
     }
-    write(data_dir, &path, server).map_err(|error| KeptNameError::Io { doing: "write", path, error })
-}
-
-fn write(data_dir: &Path, path: &Path, server: &ServerName) -> io::Result<()> {
-    let draft = path.with_extension("new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(&draft)?;
-    writeln!(file, "{}", server.as_str())?;
-    file.sync_all()?;
-    fs::rename(&draft, path)?;
-    File::open(data_dir)?.sync_all()
+    let written = durable_file::replace(&path, format!("{}\n", server.as_str()).as_bytes(), MODE);
+    written.map_err(|error| KeptNameError::Io { doing: "write", path, error })
 }
 
 #[cfg(test)]

@@ -20,12 +20,6 @@ pub enum X509PopServerRefusal {
     /// In mode `spiffe`: the trust domain has no authority that could have issued it.
     #[error("this trust domain's own authorities cannot be used: {0}")]
     OwnAuthorities(#[from] AuthoritiesError),
-    /// In mode `spiffe`: the certificate is no X509-SVID.
-    #[error("the device's certificate has no SPIFFE ID")]
-    NoSpiffeId,
-    /// In mode `spiffe`: an authority above several trust domains has issued it in another one.
-    #[error("the device's certificate is of another trust domain: {0}")]
-    TrustDomain(SpiffeId),
     /// In mode `spiffe`: such SVIDs are not exchanged.
     #[error(
         "the SPIFFE ID of the device's certificate, {id}, does not begin with {prefix}, which spiffe_prefix asks for"

@@ -11,6 +11,10 @@ use crate::store::{Follows, News, ShownToken};
 const TOKENS: usize = 300;
 const SERVERS: usize = 3;
 
+/// But the one that asks.
+const END_ALL_SESSIONS: &str = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid()";
+
 #[tokio::test]
 async fn a_name_is_one_servers_at_a_time() {
     let cluster = Cluster::shared();
@@ -31,9 +35,7 @@ async fn a_claimed_name_is_still_ours_on_the_next_connection() {
     let text = cluster.connection_string(&database);
     let (one, two) = (open(&text), open(&text));
     one.claim("north").await.expect("free");
-    let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-               WHERE datname = current_database() AND pid <> pg_backend_pid()";
-    cluster.sql(&database, end);
+    cluster.sql(&database, END_ALL_SESSIONS);
     one.probe().await.expect("connected again");
     assert!(matches!(two.claim("north").await, Err(StoreError::SameName(_))));
 }
@@ -62,9 +64,7 @@ async fn a_server_whose_database_takes_no_writes_any_more_says_that_and_not_that
     store.claim("north").await.expect("free");
     let mode = |on: &str| format!("ALTER DATABASE {database} SET default_transaction_read_only = {on}");
     cluster.sql(&database, &mode("on"));
-    let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-               WHERE datname = current_database() AND pid <> pg_backend_pid()";
-    cluster.sql(&database, end);
+    cluster.sql(&database, END_ALL_SESSIONS);
     for _ in 0..3 {
         let refused = add(&store, "a").await.expect_err("read-only");
         assert!(matches!(refused, StoreError::ReadOnly), "{refused}");
