@@ -53,4 +53,4 @@ pub use unix::{
 };
 pub use withheld::Withheld;
 pub use witnessed::{Report, SecondWrite, Silence, Voice, Witnessed};
-pub use writer::{ConnectionWriter, MAX_QUEUED_BYTES, WriterRefusal};
+pub use writer::{ConnectionWriter, WriterRefusal};

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actor::{Lab, peer_of, within_patience};
-use ironroot_attest::workload::{ConnectionWriter, MAX_QUEUED_BYTES, Silence, Voice, Witnessed, WriterRefusal};
+use ironroot_attest::workload::{ConnectionWriter, Silence, Voice, Witnessed, WriterRefusal};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -65,12 +65,27 @@ async fn the_end_of_a_stream_is_no_strangers() {
     server.write_all(b"an answer can still be written").await.expect("writes");
 }
 
+/// What a client may have sent before it hears our SETTINGS: RFC 9113 §6.9.2, and headers.
+const FIRST_FLIGHT: usize = 80 * 1024;
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const ACKNOWLEDGEMENT: &[u8] = &[0, 0, 0, 4, 1, 0, 0, 0, 0];
+
 #[tokio::test]
-async fn one_byte_more_than_is_kept_is_too_much() {
-    let (_client, server) = connection(&vec![0; MAX_QUEUED_BYTES]);
-    assert!(begin(server).is_ok());
-    let (_client, server) = connection(&vec![0; MAX_QUEUED_BYTES + 1]);
-    assert!(matches!(begin(server), Err(WriterRefusal::TooMuchQueued { .. })));
+async fn an_acknowledgement_that_waited_counts_for_nothing_wherever_it_stands_and_one_that_came_later_counts() {
+    for queued in [2_000, FIRST_FLIGHT] {
+        let mut bytes = [PREFACE, &ACKNOWLEDGEMENT.repeat(queued / ACKNOWLEDGEMENT.len())].concat();
+        // The last begins early and ends late.
+        bytes.extend_from_slice(&ACKNOWLEDGEMENT[..4]);
+        let (mut client, server) = connection(&bytes);
+        let (mut server, voice) = begin(server).expect("its own");
+        client.write_all(&ACKNOWLEDGEMENT[4..]).expect("writes");
+        let mut read = vec![0; bytes.len() + 5];
+        server.read_exact(&mut read).await.expect("reads all");
+        assert_eq!(voice.second_write(Duration::ZERO).await.expect_err("nothing new"), Silence::NotSince);
+        client.write_all(ACKNOWLEDGEMENT).expect("writes");
+        server.read_exact(&mut read[..9]).await.expect("reads");
+        voice.second_write(Duration::ZERO).await.expect("acknowledged");
+    }
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-/* Writes more than any client does before it is accepted: PROGRAM SOCKET BYTES. */
+/* Writes a request, and pings up to so many bytes, before it is accepted: PROGRAM SOCKET BYTES. */
 #include "caller.h"
 
 int main(int argc, char **argv) {

@@ -1,10 +1,12 @@
 //! A connection that knows, of each byte, who wrote it; and whether its peer has spoken HTTP/2 since it was accepted.
 //!
 //! ```text
-//!  accept ─► Peer (executable noted) ─► begin: reads what waits, before any byte of ours goes out ─► HTTP/2
+//!  accept ─► Peer (executable noted) ─► begin: counts what waits, before any byte of ours goes out ─► HTTP/2
 //!                                        later: the peer writes again ─► SecondWrite ─► its executable may be told
 //! ```
-//! What waits at accept may have been written before its process became another program (`exec`). What is written later
+//! What waits at accept may have been written before its process became another program (`exec`). How much that may be the
+//! kernel bounds (a socket's send buffer), and nothing of it is kept here: a client may have sent a whole request of 64 KiB
+//! before it hears our SETTINGS (RFC 9113 §6.9.2), and a busy agent accepts late. What is written later
 //! was written by what ran at accept, or by what the process became since, which the attestor sees. Every HTTP/2 client
 //! acknowledges our SETTINGS (RFC 9113 §6.5.3), which go out after [`Witnessed::begin`]; a program that only inherited the
 //! connection, be it as its output, does not.
@@ -16,6 +18,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use rustix::io::ioctl_fionread;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::UnixStream;
@@ -23,7 +26,7 @@ use tokio::sync::watch;
 
 use super::acknowledgement::Frames;
 use super::peer::Peer;
-use super::writer::{ConnectionWriter, MAX_QUEUED_BYTES, Writer, WriterRefusal, control_buffer, receive};
+use super::writer::{ConnectionWriter, Received, Writer, WriterRefusal, control_buffer, receive};
 
 /// Most bytes read at once. More would touch more of the reader's buffer than requests of this API need.
 const READ_BYTES: usize = 1024;
@@ -46,9 +49,8 @@ pub struct Witnessed {
     stream: UnixStream,
     check: Option<Check>,
     frames: Frames,
-    /// What waited at accept, and how much of it was handed on.
-    queued: Vec<u8>,
-    handed_on: usize,
+    /// Bytes that are to be read before one that was written after accept.
+    waiting: u64,
     control: Box<[u8]>,
 }
 
@@ -81,7 +83,7 @@ pub enum Silence {
 pub struct SecondWrite(());
 
 impl Witnessed {
-    /// Takes over `stream`, which was just accepted from `peer` by a socket with SO_PASSCRED, and reads what waits in it.
+    /// Takes over `stream`, which was just accepted from `peer` by a socket with SO_PASSCRED, and counts what waits in it.
     /// Nothing may have been written to it. Does not block.
     pub fn begin(
         stream: UnixStream,
@@ -90,56 +92,43 @@ impl Witnessed {
         report: Report,
     ) -> Result<(Self, Voice), WriterRefusal> {
         let (heard, voice) = watch::channel(Heard::Nothing);
+        let counted = ioctl_fionread(&stream);
+        let waiting = counted.map_err(|errno| WriterRefusal::Read { peer: peer.pid(), source: errno.into() })?;
         let check = Check { peer, writers, heard, report };
-        let mut control = control_buffer();
-        let queued = check.read_queued(&stream, &mut control)?;
-        let mut frames = Frames::new();
-        frames.acknowledge(&queued, false);
-        Ok((Self { stream, check: Some(check), frames, queued, handed_on: 0, control }, Voice(voice)))
+        Ok((Self { waiting, ..Self::over(stream, Some(check)) }, Voice(voice)))
     }
 
     /// A connection whose peer is not known, and to which nobody's identity is told: it does not matter who writes.
     pub fn of_nobody(stream: UnixStream) -> Self {
-        let (frames, control) = (Frames::new(), control_buffer());
-        Self { stream, check: None, frames, queued: Vec::new(), handed_on: 0, control }
+        Self::over(stream, None)
     }
 
-    fn take_queued(&mut self, buf: &mut ReadBuf<'_>) {
-        let rest = &self.queued[self.handed_on..];
-        let n = rest.len().min(buf.remaining());
-        buf.put_slice(&rest[..n]);
-        self.handed_on += n;
-        if self.handed_on == self.queued.len() {
-            (self.queued, self.handed_on) = (Vec::new(), 0);
-        }
+    fn over(stream: UnixStream, check: Option<Check>) -> Self {
+        Self { stream, check, frames: Frames::new(), waiting: 0, control: control_buffer() }
+    }
+
+    /// Reads what there is, and of what waited at accept nothing together with what came later.
+    fn receive(&mut self, room: &mut [u8]) -> io::Result<Received> {
+        let waiting = usize::try_from(self.waiting).unwrap_or(usize::MAX);
+        let fits = if waiting > 0 { room.len().min(waiting) } else { room.len() };
+        let (stream, control) = (&self.stream, &mut self.control);
+        stream.try_io(Interest::READABLE, || receive(stream, &mut room[..fits], control))
+    }
+
+    /// Whether what was `received` may come in, which is noted.
+    fn judge(&mut self, received: &Received, bytes: &[u8]) -> Result<(), WriterRefusal> {
+        let waited = self.waiting > 0;
+        self.waiting = self.waiting.saturating_sub(bytes.len() as u64);
+        let Some(check) = &self.check else { return Ok(()) };
+        let writer = check.writers.judge(&check.peer, received).inspect_err(|refusal| (check.report)(refusal))?;
+        check.note(writer, &mut self.frames, (bytes, waited));
+        Ok(())
     }
 }
 
 impl Check {
-    fn read_queued(&self, stream: &UnixStream, control: &mut [u8]) -> Result<Vec<u8>, WriterRefusal> {
-        let peer = self.peer.pid();
-        let (mut queued, mut chunk) = (Vec::new(), [0; READ_BYTES]);
-        loop {
-            let received = match receive(stream, &mut chunk, control) {
-                Ok(received) => received,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(queued),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(source) => return Err(WriterRefusal::Read { peer, source }),
-            };
-            match self.writers.judge(&self.peer, &received)? {
-                Writer::Nobody => return Ok(queued),
-                Writer::Peer => {}
-                Writer::SameUser => drop(self.heard.send_replace(Heard::Others)),
-            }
-            queued.extend_from_slice(&chunk[..received.bytes]);
-            if queued.len() > MAX_QUEUED_BYTES {
-                return Err(WriterRefusal::TooMuchQueued { peer });
-            }
-        }
-    }
-
-    fn note(&self, writer: Writer, frames: &mut Frames, bytes: &[u8]) {
-        let acknowledged = frames.acknowledge(bytes, writer == Writer::Peer);
+    fn note(&self, writer: Writer, frames: &mut Frames, (bytes, waited): (&[u8], bool)) {
+        let acknowledged = frames.acknowledge(bytes, writer == Writer::Peer && !waited);
         let heard = match writer {
             Writer::Peer if acknowledged => Heard::Peer,
             Writer::Nobody | Writer::Peer => return,
@@ -171,27 +160,16 @@ impl Voice {
 impl AsyncRead for Witnessed {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if !this.queued.is_empty() {
-            this.take_queued(buf);
-            return Poll::Ready(Ok(()));
-        }
         loop {
             ready!(this.stream.poll_read_ready(cx))?;
             let room = buf.initialize_unfilled_to(buf.remaining().min(READ_BYTES));
-            let (stream, control) = (&this.stream, &mut this.control);
-            let received = match stream.try_io(Interest::READABLE, || receive(stream, room, control)) {
+            let received = match this.receive(room) {
                 Ok(received) => received,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
                 Err(error) => return Poll::Ready(Err(error)),
             };
-            if let Some(check) = &this.check {
-                match check.writers.judge(&check.peer, &received) {
-                    Ok(writer) => check.note(writer, &mut this.frames, &room[..received.bytes]),
-                    Err(refusal) => {
-                        (check.report)(&refusal);
-                        return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, refusal)));
-                    }
-                }
+            if let Err(refusal) = this.judge(&received, &room[..received.bytes]) {
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, refusal)));
             }
             buf.advance(received.bytes);
             return Poll::Ready(Ok(()));

@@ -13,9 +13,6 @@ use thiserror::Error;
 
 use super::peer::Peer;
 
-/// Most bytes that may wait in a connection before it is accepted. A client's first flight is a few hundred.
-pub const MAX_QUEUED_BYTES: usize = 16 * 1024;
-
 /// The `connection_writer` of `agent.conf`. Source: ours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ConnectionWriter {
@@ -57,9 +54,6 @@ pub enum WriterRefusal {
     /// Descriptors or other things came along; they are closed unseen.
     #[error("pid {peer} connected, and something came along with the bytes that has no place here (descriptors?)")]
     Ancillary { peer: i32 },
-    /// More waits than any client sends before it is answered.
-    #[error("pid {peer} queued more than {MAX_QUEUED_BYTES} bytes before it was accepted")]
-    TooMuchQueued { peer: i32 },
     /// The process that connected is gone, so its PID may be another's by now.
     #[error("pid {peer} connected and has exited")]
     PeerExited { peer: i32 },

@@ -219,7 +219,9 @@ fn lend(socket: &str) {
     let verdict = runtime.block_on(async {
         stream.set_nonblocking(true).expect("does not block");
         let stream = tokio::net::UnixStream::from_std(stream).expect("a stream");
-        Witnessed::begin(stream, peer, ConnectionWriter::Peer, Arc::new(|_: &WriterRefusal| {})).map(drop)
+        let report = Arc::new(|_: &WriterRefusal| {});
+        let (mut stream, _voice) = Witnessed::begin(stream, peer, ConnectionWriter::Peer, report).expect("counts");
+        stream.read(&mut [0]).await
     });
     println!("\nVERDICT {:?}", verdict.map_err(|refusal| refusal.to_string()));
 }
