@@ -20,6 +20,7 @@ mod pace;
 
 pub use certificate::CertificateRefusal;
 pub use courier::CourierError;
+pub(crate) use doorman::Doorman;
 pub use error::AcmeError;
 pub use folder::FolderError;
 pub use keeper::Keeper;

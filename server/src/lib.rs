@@ -35,4 +35,5 @@ pub mod takeover;
 pub mod telemetry;
 pub mod token_exchange;
 pub mod web_fetch;
+pub mod web_shown;
 mod web_trust;

@@ -46,6 +46,7 @@ use crate::registry::Registry;
 use crate::status::{Configured, status};
 use crate::store::Store;
 use crate::telemetry::Sources;
+use crate::web_shown::WebShown;
 pub use error::RunError;
 
 use bans::log_bans;
@@ -81,6 +82,7 @@ pub async fn run(config: ServerConfig, log: Log, exporter: Option<Exporter>) -> 
     let (doors, Settled { store, registry, federation, keys, ca, rotation, accepted }) =
         settled::settle(&config, doors).await?;
     let heads = issuance_heads(&config, &store, &registry, accepted).await?;
+    let web = doors.shown();
     let Doors { tcp, address, admin, health, endpoint, discovery, exchange } = doors;
     let audit = Arc::new(Audit::new(config.audit.enabled, audit_file.clone(), heads.log().clone()));
     let logins = logins(&keys, &config.key_managers);
@@ -104,7 +106,7 @@ pub async fn run(config: ServerConfig, log: Log, exporter: Option<Exporter>) -> 
     let mut parts = JoinSet::new();
     parts.spawn(part("the TCP endpoint", endpoints::serve_remote(shared.clone(), tcp, balancers, stopped.clone())));
     let counted = (poller.fetched(), svid.rotations(), traces.as_ref().map(Sending::counts), began);
-    let sources = sources(&config, &shared, &readiness, tokens, counted);
+    let sources = sources(&config, (&shared, &readiness), (tokens, web), counted);
     let report = status_report(sources.clone(), Configured::new(&config, address));
     let exchanging = exchange.map(|exchange| (exchange, shared.clone()));
     let local = endpoints::serve_local(shared, admin, ready, report, stopped);
@@ -251,14 +253,13 @@ async fn metrics_listener(config: &ServerConfig) -> Result<Option<(MetricsListen
 /// Where metrics and the status are read. `counted`: fetches of bundles, renewals of the server's certificate, spans of traces, and since when.
 fn sources(
     config: &ServerConfig,
-    server: &Arc<ServerState>,
-    readiness: &Arc<Readiness>,
-    tokens: Vec<Token>,
+    (server, readiness): (&Arc<ServerState>, &Arc<Readiness>),
+    (tokens, web): (Vec<Token>, Vec<WebShown>),
     counted: (Arc<Fetched>, Arc<Calls>, Option<Arc<SpanCounts>>, Instant),
 ) -> Arc<Sources> {
     let ((fetched, svid_rotations, spans, began), agent_ttl_seconds) = (counted, seconds(config.lifetimes.agent));
     let (server, readiness) = (server.clone(), readiness.clone());
-    Arc::new(Sources { server, readiness, fetched, svid_rotations, tokens, spans, agent_ttl_seconds, began })
+    Arc::new(Sources { server, readiness, fetched, svid_rotations, tokens, web, spans, agent_ttl_seconds, began })
 }
 
 fn status_report(sources: Arc<Sources>, configured: Configured) -> StatusReport {

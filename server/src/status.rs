@@ -1,12 +1,13 @@
 //! What an operator asks at three in the morning, in one answer.
 
 use ironroot_api::pb::server_status::GetStatusResponse;
-use ironroot_api::pb::server_status::get_status_response::{Authority, Listener, Trouble};
+use ironroot_api::pb::server_status::get_status_response::{Authority, Listener, Trouble, WebCertificate};
 use ironroot_shell::clock::wall_unix;
 
 use crate::ca::{AuthorityState, Purpose};
 use crate::config::{KeyManagerConfig, OidcListener, ServerConfig};
 use crate::telemetry::Sources;
+use crate::web_shown::{ShownCertificate, WebShown};
 
 /// What is known of the server from its configuration, in words.
 #[derive(Clone, Debug)]
@@ -79,7 +80,18 @@ pub fn status(sources: &Sources, configured: &Configured) -> GetStatusResponse {
         federation_failing: count(sources.fetched.failing()),
         listeners: configured.listeners.clone(),
         warnings: configured.warnings.clone(),
+        web_certificates: web_certificates(sources),
     }
+}
+
+fn web_certificates(sources: &Sources) -> Vec<WebCertificate> {
+    let shown = sources.web.iter().flat_map(WebShown::certificates);
+    let told = |ShownCertificate { listener, name, until }| WebCertificate {
+        listener: listener.to_owned(),
+        name,
+        until: until.unwrap_or(0),
+    };
+    shown.map(told).collect()
 }
 
 fn troubles(sources: &Sources) -> Vec<Trouble> {

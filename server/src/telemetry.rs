@@ -17,6 +17,7 @@ use ironroot_shell::telemetry::{Calls, Kind, Page, Telemetry};
 use crate::bundle_client::Fetched;
 use crate::endpoints::ServerState;
 use crate::readiness::Readiness;
+use crate::web_shown::WebShown;
 
 /// An agent renews at half of its certificate's life: with less than this part of it left it is late.
 const LATE_PART: i64 = 4;
@@ -32,6 +33,8 @@ pub struct Sources {
     pub svid_rotations: Arc<Calls>,
     /// The tokens whose queues are shown.
     pub tokens: Vec<Token>,
+    /// What listeners show of the web's certificates.
+    pub web: Vec<WebShown>,
     /// Lifetime of agents' certificates, seconds.
     pub agent_ttl_seconds: i64,
     /// Of traces, if they are sent.

@@ -163,6 +163,16 @@ async fn of_several_names_of_discovery_each_has_its_own_certificate_and_one_that
     let refused = || server.log().contains("no certificate of the web") && server.log().contains("the CA refuses: ");
     expect_within(DEADLINE, "the CA's refusal is told", explain, refused);
     assert!(shown(port, "blocked.example", true, roots).await.is_none());
+    // Whoever asks how the server is learns which name has none.
+    let status = server.cli_output(&["status"]);
+    let said = String::from_utf8_lossy(&status.stdout).into_owned();
+    for told in [
+        "Web           : certificate of a.example for discovery until ",
+        "Web           : certificate of b.example for discovery until ",
+        "WARNING       : certificate of blocked.example for discovery: there is none yet",
+    ] {
+        assert!(said.contains(told), "{told:?} in {said}");
+    }
     assert!(server.directory().join("data/discovery-acme").is_dir());
 }
 

@@ -83,6 +83,11 @@ impl ServingCertificate {
         self.resolver.clone()
     }
 
+    /// Of the certificate's file.
+    pub fn path(&self) -> &Path {
+        &self.files.certificate
+    }
+
     /// Looks at the files now and then, for ever.
     pub async fn keep_current(mut self) {
         let mut tick = tokio::time::interval(self.files.sync_interval);

@@ -10,7 +10,7 @@ use rustls::sign::CertifiedKey;
 
 /// Certificates by name; names are those of the configuration, for good.
 #[derive(Debug)]
-pub(super) struct Doorman(BTreeMap<String, Shown>);
+pub(crate) struct Doorman(BTreeMap<String, Shown>);
 
 #[derive(Debug, Default)]
 struct Shown {
@@ -36,6 +36,11 @@ impl Doorman {
         let shown = self.0.get(name)?;
         shown.challenge.store(Some(Arc::new(challenge)));
         Some(Answering(shown))
+    }
+
+    /// By name, what is shown now.
+    pub(crate) fn shown(&self) -> impl Iterator<Item = (&str, Option<Arc<CertifiedKey>>)> {
+        self.0.iter().map(|(name, shown)| (name.as_str(), shown.certificate.load_full()))
     }
 
     fn choose(&self, name: Option<&str>, is_challenge: bool) -> Option<Arc<CertifiedKey>> {

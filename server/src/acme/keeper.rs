@@ -86,6 +86,11 @@ impl Keeper {
         web_server_config_for(self.doorman.clone(), &[b"http/1.1", ACME_TLS_ALPN], self.exchanges)
     }
 
+    /// Who shows it.
+    pub(crate) fn doorman(&self) -> Arc<Doorman> {
+        self.doorman.clone()
+    }
+
     /// Orders what is due, for ever.
     pub async fn keep_current(mut self) {
         let mut account = None;

@@ -4,10 +4,11 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use clap::Args;
-use ironroot_api::pb::server_status::get_status_response::{Authority, Trouble};
+use ironroot_api::pb::server_status::get_status_response::{Authority, Trouble, WebCertificate};
 use ironroot_api::pb::server_status::status_client::StatusClient;
 use ironroot_api::pb::server_status::{GetStatusRequest, GetStatusResponse};
 use ironroot_api::utc;
+use ironroot_shell::clock::wall_unix;
 use ironroot_shell::command_line::{Reply, counted, go_duration, int64};
 use serde_json::{Value, json};
 
@@ -45,6 +46,8 @@ fn json(status: &GetStatusResponse) -> Value {
             "prepared_until": int64(authority.prepared_until),
         })
     };
+    let web_certificate =
+        |it: &WebCertificate| json!({ "listener": it.listener, "name": it.name, "until": int64(it.until) });
     json!({
         "version": status.version,
         "uptime": int64(status.uptime),
@@ -71,6 +74,7 @@ fn json(status: &GetStatusResponse) -> Value {
         "entries": status.entries,
         "federation": { "bundles": status.federated_bundles, "failing": status.federation_failing },
         "listeners": status.listeners.iter().map(|it| json!({ "what": it.what, "address": it.address })).collect::<Vec<_>>(),
+        "web_certificates": status.web_certificates.iter().map(web_certificate).collect::<Vec<_>>(),
         "warnings": status.warnings,
     })
 }
@@ -103,6 +107,10 @@ fn text(status: &GetStatusResponse) -> String {
     let bundles = counted(bundles, "bundle of another", "bundles of others");
     line("Federation", format!("{bundles}, {failing} cannot be fetched"));
     status.listeners.iter().for_each(|listener| line("Listens", format!("{} for {}", listener.address, listener.what)));
+    for certificate in &status.web_certificates {
+        let (name, value) = web_in_words(certificate, wall_unix());
+        line(name, value);
+    }
     status.warnings.iter().for_each(|warning| line("Warning", warning.clone()));
     text
 }
@@ -127,6 +135,16 @@ fn in_words(authority: &Authority) -> String {
     }
 }
 
+/// A listener without a certificate that is valid serves nobody.
+fn web_in_words(WebCertificate { listener, name, until }: &WebCertificate, now_unix: i64) -> (&'static str, String) {
+    let of = format!("certificate of {name} for {listener}");
+    match *until {
+        0 => ("WARNING", format!("{of}: there is none yet; the log says why")),
+        until if until < now_unix => ("WARNING", format!("{of}: it has ended, {}", utc(until))),
+        until => ("Web", format!("{of} until {}", utc(until))),
+    }
+}
+
 fn oddities(status: &GetStatusResponse) -> String {
     let mut told = String::new();
     for (number, words) in [
@@ -145,6 +163,10 @@ mod tests {
     use ironroot_api::pb::server_status::get_status_response::Listener;
 
     use super::*;
+
+    fn web(name: &str, until: i64) -> WebCertificate {
+        WebCertificate { listener: "bundle".into(), name: name.into(), until }
+    }
 
     #[test]
     fn what_is_wrong_comes_first_and_the_next_authority_is_told() {
@@ -165,6 +187,7 @@ mod tests {
             devices_enrolled: 7,
             devices_booted_otherwise: 1,
             listeners: vec![Listener { what: "agents".into(), address: "0.0.0.0:8081".into() }],
+            web_certificates: vec![web("w.example", 0), web("/c.pem", 1), web("x.example", 253_402_300_799)],
             warnings: vec!["mind this".into()],
             ..GetStatusResponse::default()
         };
@@ -178,6 +201,9 @@ Devices       : 7 enrolled, 0 pending, 0 banned; 1 booted what no policy allows
 Entries       : 0
 Federation    : 0 bundles of others, 0 cannot be fetched
 Listens       : 0.0.0.0:8081 for agents
+WARNING       : certificate of w.example for bundle: there is none yet; the log says why
+WARNING       : certificate of /c.pem for bundle: it has ended, 1970-01-01T00:00:01Z
+Web           : certificate of x.example for bundle until 9999-12-31T23:59:59Z
 Warning       : mind this
 ";
         assert_eq!(text(&status), wanted);

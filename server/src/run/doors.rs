@@ -13,6 +13,7 @@ use crate::config::{
 };
 use crate::endpoints::WebListener;
 use crate::token_exchange::IssuerPolicy;
+use crate::web_shown::WebShown;
 
 /// Owner and group may open the admin socket.
 const ADMIN_SOCKET_MODE: u32 = 0o770;
@@ -70,6 +71,17 @@ async fn bundle_endpoint(config: &ServerConfig) -> Result<Option<BoundEndpoint>,
     let listener = WebListener::bind("bundle endpoint", endpoint.address, config.balancers.clone()).await;
     let listener = listener.map_err(|error| RunError::BundleEndpoint(endpoint.address, error))?;
     Ok(Some((listener, endpoint, certificate)))
+}
+
+impl Doors {
+    /// What the listeners show of the web's certificates.
+    pub(super) fn shown(&self) -> Vec<WebShown> {
+        let bundle = self.endpoint.as_ref().and_then(|(_, _, proof)| proof.as_ref()).map(|proof| proof.shown("bundle"));
+        let discovery =
+            self.discovery.as_ref().and_then(|(_, _, proof)| proof.as_ref()).map(|proof| proof.shown("discovery"));
+        let exchange = self.exchange.as_ref().map(|(_, _, proof)| proof.shown("token exchange"));
+        [bundle, discovery, exchange].into_iter().flatten().collect()
+    }
 }
 
 /// A discovery listener that is bound, and the web's certificate that it shows if it is not a unix socket.

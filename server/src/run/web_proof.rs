@@ -10,6 +10,7 @@ use rustls::ServerConfig;
 use super::{RunError, blocking};
 use crate::acme::Keeper;
 use crate::config::WebCertificate;
+use crate::web_shown::WebShown;
 
 /// What is shown, and who keeps it current.
 #[derive(Debug)]
@@ -39,6 +40,14 @@ impl WebProof {
         match self {
             Self::Files(files) => web_server_config(files.resolver(), exchanges),
             Self::Acme(keeper) => keeper.tls(),
+        }
+    }
+
+    /// Says what `listener` shows, whenever somebody asks.
+    pub(super) fn shown(&self, listener: &'static str) -> WebShown {
+        match self {
+            Self::Files(files) => WebShown::of_file(listener, files.path().display().to_string(), files.resolver()),
+            Self::Acme(keeper) => WebShown::of_names(listener, keeper.doorman()),
         }
     }
 

@@ -5,12 +5,14 @@ use ironroot_shell::telemetry::{Kind, Page, sanitised};
 
 use super::Sources;
 use crate::ca::{CertificateAuthority, Purpose, SignedFor};
+use crate::web_shown::{ShownCertificate, WebShown};
 
 pub(super) fn write(page: &mut Page, sources: &Sources, now_unix: i64) {
     let ca = &sources.server.ca;
     write_signed(page, ca);
     write_steps(page, ca);
     write_ends(page, sources, now_unix);
+    write_web(page, sources, now_unix);
     write_bundle(page, ca);
     page.spire_calls("svid_rotate", "Renewals of the server's own certificate", &sources.svid_rotations);
     let waiting = sources.waiting_for_token();
@@ -94,6 +96,20 @@ fn write_ends(page: &mut Page, sources: &Sources, now_unix: i64) {
     if let Some(own) = own {
         page.own("svid_ends_seconds", Kind::Gauge, "How long the server's own certificate is good for still, s")
             .sample(&[], (own.not_after_unix() - now_unix) as f64);
+    }
+}
+
+/// Where there is none yet, it has ended.
+fn write_web(page: &mut Page, sources: &Sources, now_unix: i64) {
+    let shown: Vec<_> = sources.web.iter().flat_map(WebShown::certificates).collect();
+    if shown.is_empty() {
+        return;
+    }
+    let help = "How long a web listener's certificate is good for still, s; 0 where there is none yet";
+    let mut left = page.own("web_certificate_ends_seconds", Kind::Gauge, help);
+    for ShownCertificate { listener, name, until } in &shown {
+        let seconds = until.map_or(0, |until| until - now_unix);
+        left.about(&[("listener", listener), ("name", name)], seconds as f64);
     }
 }
 
