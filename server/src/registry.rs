@@ -197,7 +197,7 @@ impl Registry {
 
     /// What operators say of the agent's device.
     fn words(&self, agent: &AgentRecord) -> OperatorsWords {
-        OperatorsWords::of(agent.ek_sha256.and_then(|ek| self.devices.today(&ek)))
+        OperatorsWords::of(agent, agent.ek_sha256.and_then(|ek| self.devices.today(&ek)))
     }
 }
 

@@ -1,9 +1,11 @@
 //! What devices boot, from the firmware's measurements in the chip to what their workloads get: real binaries. Registers are
 //! extended, and logs written, as the firmware of a machine would do it.
 
-use ironroot_lab::deployment::{DEADLINE, Device, Server, ServerOptions, TRUST_DOMAIN, expect_within};
-use ironroot_lab::manufacturer::Manufacturer;
+use ironroot_lab::deployment::{AgentOptions, DEADLINE, Device, Server, ServerOptions, TRUST_DOMAIN, expect_within};
+use ironroot_lab::manufacturer::{EkKind, Manufacturer, ek_sha256_of};
+use ironroot_lab::swtpm::Swtpm;
 use ironroot_software_tpm::{BootLog, kind};
+use ironroot_text::hex::hex;
 use serde_json::Value;
 
 const ALICE: u32 = 60_001;
@@ -94,6 +96,42 @@ fn a_golden_device_teaches_the_policy_and_a_reboot_without_secure_boot_takes_ide
     boot(&mut device, &good());
     device.start_in_boot(GOLDEN_BOOT);
     device.expect_identity(ALICE);
+}
+
+//= TPM-44
+#[test]
+fn a_device_that_attests_without_a_quote_has_no_identities_of_what_it_quoted_before() {
+    let plugins = "NodeAttestor \"tpm\" { plugin_data { } }".to_owned();
+    let server = Server::start(&ServerOptions { plugins, ..ServerOptions::default() });
+    // `tpm` knows this endorsement key of a chip alone.
+    let chip = Swtpm::start().expect("swtpm starts");
+    let ek_sha256 = hex(&ek_sha256_of(&chip, EkKind::Rsa2048).expect("read"));
+    let mut device = Device::with_chip(chip, ek_sha256);
+    server.import_devices(&format!("ek_sha256,serial\n{},SN-1\n", device.ek_sha256()));
+    let mut options = device.measured();
+    options.tpm_lines += "\nek = \"rsa2048\"";
+    device.provision(&server, &options);
+    entries(&server);
+    boot(&mut device, &good());
+    device.start_in_boot(GOLDEN_BOOT);
+    expect_attested(&server, &device);
+    server.cli(&["policy", "learn", "-device", "SN-1", "-name", "golden"]);
+    device.expect_identity(ALICE);
+
+    // Booted badly it shows its key alone, as another agent of the same chip.
+    boot(&mut device, &insecure());
+    std::fs::remove_dir_all(device.data_directory()).expect("the agent is new");
+    let chip = device.tpm().address();
+    let node_attestor = Some(format!("NodeAttestor \"tpm\" {{ plugin_data {{ tpm_device_path = \"{chip}\" }} }}"));
+    device.provision(&server, &AgentOptions { node_attestor, key_manager: "memory", ..AgentOptions::default() });
+    device.start_in_boot(LATER_BOOT);
+    let id = format!("spiffe://{TRUST_DOMAIN}/spire/agent/tpm/{}", device.ek_sha256());
+    let attested = || server.log().contains(&id);
+    expect_within(DEADLINE, "the agent attests", || device.log() + &server.log(), attested);
+    let agent = json(&server, &["agent", "show", "-spiffeID", &id]).to_string();
+    assert!(agent.contains("serial:SN-1"), "{agent}");
+    assert!(!agent.contains("policy:golden"), "{agent}");
+    expect_no_identity(&device);
 }
 
 //= TPM-44

@@ -8,17 +8,22 @@ use crate::facts::agent::AgentRecord;
 use crate::facts::device::DeviceRecord;
 use crate::facts::device::{DeviceState, is_operators_selector};
 use crate::facts::pcr_policy::{ima_selector, is_policy_selector, policy_selector};
+use ironroot_attest::node::tpm2::ATTESTATION_TYPE;
 use ironroot_attest::{Selector, SelectorSet};
 
-/// The words of operators about one device: serial, labels, and the policies that its last boot meets. Equal words make equal
-/// selectors.
+/// The words of operators about an agent's device: serial, labels, and the policies that its last boot meets if the agent has proven
+/// that boot. Equal words make equal selectors.
 #[derive(Clone, Debug, Default)]
 pub(super) struct OperatorsWords(Option<DeviceToday>);
 
 impl OperatorsWords {
-    /// Of a device that is not enrolled nothing counts.
-    pub fn of(device: Option<DeviceToday>) -> Self {
-        Self(device.filter(|device| device.record.state == DeviceState::Enrolled))
+    /// Of a device that is not enrolled nothing counts, and what it has booted only for the agent that has quoted it.
+    pub fn of(agent: &AgentRecord, device: Option<DeviceToday>) -> Self {
+        let enrolled = device.filter(|device| device.record.state == DeviceState::Enrolled);
+        Self(enrolled.map(|device| match has_proven_the_boot(agent, &device) {
+            true => device,
+            false => DeviceToday { policies: Default::default(), files: Default::default(), ..device },
+        }))
     }
 
     /// The node's selectors. Words that were stored with the agent are passed over: they are those of its attestation.
@@ -41,6 +46,15 @@ impl OperatorsWords {
     }
 }
 
+/// Whether what the device has proven last of its boot was quoted by this agent's own attestation, and will be again. A key of the
+/// chip alone (`tpm`, `tpm_devid`) says nothing of the boot; what another agent of the same chip has quoted is that agent's; and
+/// who only renews its certificate proves no later boot.
+//= TPM-44 TCG PC Client Platform Firmware Profile: "a state that no policy allows loses the selector"
+fn has_proven_the_boot(agent: &AgentRecord, device: &DeviceToday) -> bool {
+    let has_quoted = agent.attestation_type.split('+').any(|part| part == ATTESTATION_TYPE);
+    has_quoted && agent.can_reattest && device.record.agent_id.as_ref() == Some(&agent.spiffe_id)
+}
+
 impl PartialEq for OperatorsWords {
     fn eq(&self, other: &Self) -> bool {
         match (&self.0, &other.0) {
@@ -60,16 +74,7 @@ impl PartialEq for OperatorsWords {
 impl OperatorsWords {
     /// About a device with that serial and a label `site`; those that are enrolled count.
     pub(super) fn example(serial: &str, site: &str, state: DeviceState) -> Self {
-        let record = DeviceRecord {
-            serial: serial.to_owned(),
-            labels: [("site".to_owned(), site.to_owned())].into(),
-            ..DeviceRecord::example([1; 32], state)
-        };
-        Self::of(Some(DeviceToday {
-            record: Arc::new(record),
-            policies: Default::default(),
-            files: Default::default(),
-        }))
+        Self::of(&AgentRecord::example("a"), Some(device(serial, site, state)))
     }
 
     /// The same, and the policies that it meets.
@@ -79,9 +84,53 @@ impl OperatorsWords {
     }
 }
 
+/// Last quoted by no agent, and meeting no policy.
+#[cfg(test)]
+fn device(serial: &str, site: &str, state: DeviceState) -> DeviceToday {
+    let record = DeviceRecord {
+        serial: serial.to_owned(),
+        labels: [("site".to_owned(), site.to_owned())].into(),
+        ..DeviceRecord::example([1; 32], state)
+    };
+    DeviceToday { record: Arc::new(record), policies: Default::default(), files: Default::default() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A good boot, quoted by agent `a`.
+    fn booted_well() -> DeviceToday {
+        let device = device("S1", "rome", DeviceState::Enrolled);
+        let agent_id = Some(AgentRecord::example("a").spiffe_id);
+        DeviceToday {
+            record: Arc::new(DeviceRecord { agent_id, ..DeviceRecord::clone(&device.record) }),
+            policies: ["golden".to_owned()].into(),
+            files: ["files".to_owned()].into(),
+        }
+    }
+
+    #[test]
+    fn what_a_device_has_booted_counts_for_the_agent_that_has_quoted_it_and_will_again() {
+        let of = |name: &str, attestation_type: &str, can_reattest| AgentRecord {
+            attestation_type: attestation_type.into(),
+            can_reattest,
+            selectors: SelectorSet::default(),
+            ek_sha256: Some([1; 32]),
+            ..AgentRecord::example(name)
+        };
+        let joined = |agent: &AgentRecord| texts(&OperatorsWords::of(agent, Some(booted_well())).joined_to(agent));
+        let words = ["tpm2:label:site:rome", "tpm2:serial:S1"];
+        let all = ["tpm2:ima:files", words[0], "tpm2:policy:golden", words[1]];
+        for quoted in ["tpm2", "x509pop+tpm2", "tpm2+join_token"] {
+            assert_eq!(joined(&of("a", quoted, true)), all, "{quoted}");
+            assert_eq!(joined(&of("b", quoted, true)), words, "{quoted}: another agent of the chip");
+            assert_eq!(joined(&of("a", quoted, false)), words, "{quoted}: it renews and quotes no more");
+        }
+        for unquoted in ["tpm_devid", "tpm", "x509pop+tpm", "tpm_devid+join_token", "tpm2x"] {
+            assert_eq!(joined(&of("a", unquoted, true)), words, "{unquoted}");
+        }
+    }
 
     fn agent(ek_sha256: Option<[u8; 32]>) -> AgentRecord {
         let selectors =

@@ -60,7 +60,7 @@ fn without_device(devices: &[DeviceToday], agents: &[Arc<AgentRecord>]) -> Vec<A
 impl Node {
     /// Of the device with which the agent attested, words count; of another none.
     fn of_agent(agent: &AgentRecord, device: Option<DeviceToday>) -> Self {
-        let words = OperatorsWords::of(device.filter(|device| agent.ek_sha256 == Some(device.record.ek_sha256)));
+        let words = OperatorsWords::of(agent, device.filter(|device| agent.ek_sha256 == Some(device.record.ek_sha256)));
         Self { selectors: words.joined_to(agent), has_attested: true }
     }
 
