@@ -180,6 +180,11 @@ impl LocalAuthority {
         self.config.ca_ttl.as_secs().try_into().unwrap_or(i32::MAX)
     }
 
+    /// How long it signs after the server was heard for the last time.
+    pub fn max_offline(&self) -> Duration {
+        self.config.max_offline
+    }
+
     /// How long SVIDs last of entries that do not say it, seconds.
     pub fn default_ttl(&self) -> i64 {
         self.config.default_x509_svid_ttl.as_secs().try_into().unwrap_or(i64::MAX)

@@ -196,7 +196,7 @@ impl Synchronizer {
             synced_unix: 0,
             attested_boot: String::new(),
             changes: Changes::default(),
-            kept: Kept::starting(),
+            kept: Kept::now(0),
             published: 0,
             told: Told::default(),
             status: Some(status()),
@@ -300,6 +300,8 @@ impl Synchronizer {
     }
 
     async fn poll(&mut self) {
+        // One that drops what it is sent costs a turn's whole time before it counts as away once more.
+        self.mint_while_away().await;
         let span = info_span!(target: SPANS, "synchronize", server = self.parts.server.address(), error = Empty);
         let outcome = self.sync_or_attest().instrument(span.clone()).await;
         otlp::done(&span, &outcome);

@@ -1,6 +1,6 @@
 //! The two slots of the agent's key, and the attestation key beside them.
 
-use std::fs::DirBuilder;
+use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -90,8 +90,8 @@ pub struct KeyStore {
 enum Slot {
     Empty,
     Key(AgentKey),
-    /// There is a file, but no key can be read from it. It is not overwritten: the certificate that belongs to it may be
-    /// the only way back to the server.
+    /// There is a file, but no key can be read from it. It is not touched where the certificate that belongs to it may be the only way
+    /// back to the server, and set aside where another is wanted and it is not.
     Unreadable,
 }
 
@@ -142,7 +142,7 @@ impl KeyStore {
 
     /// A fresh key, kept in the slot that the current certificate does not use.
     pub async fn prepare(&mut self, keep: Keep) -> Result<AgentKey, KeyError> {
-        let slot = self.free_slot()?;
+        let slot = self.free_slot(keep)?;
         let key = match &self.place {
             KeyPlace::Tpm { tpm, .. } => AgentKey::Tpm(Arc::new(TpmKey::generate(tpm).await?)),
             KeyPlace::Token { token, label, .. } => {
@@ -152,7 +152,7 @@ impl KeyStore {
         };
         let (place, of, made) = (self.place.clone(), self.of, key.clone());
         match on_disk(move || write_slot(&place, of, slot, &made)).await {
-            Err(error @ KeyError::File { .. }) if keep == Keep::IfPossible => {
+            Err(error) if keep == Keep::IfPossible => {
                 warn!(error = %describe(&error), "the agent's new key is in memory only: make room on the disk; after a restart the agent attests again");
             }
             written => written?,
@@ -161,15 +161,23 @@ impl KeyStore {
         Ok(key)
     }
 
-    /// A slot that neither the current certificate uses nor an unreadable file.
-    fn free_slot(&mut self) -> Result<usize, KeyError> {
+    /// A slot that neither the current certificate uses nor an unreadable file, if there is one.
+    fn free_slot(&mut self, keep: Keep) -> Result<usize, KeyError> {
         let free = |slot: &usize| Some(*slot) != self.current && !matches!(self.slots[*slot], Slot::Unreadable);
         if let Some(slot) = (0..2).find(free) {
             return Ok(slot);
         }
         // Only unreadable ones: perhaps the operator has repaired or removed the file by now.
         let slot = self.current.map_or(0, |current| 1 - current);
-        self.slots[slot] = self.read_slot(slot)?;
+        self.slots[slot] = match self.read_slot(slot) {
+            Ok(found) => found,
+            // With a certificate of the other slot's key, or another to be had by attesting, it is no way back.
+            Err(error) if self.current.is_some() || keep == Keep::IfPossible => {
+                set_aside(&error, keep)?;
+                Slot::Empty
+            }
+            Err(error) => return Err(error),
+        };
         Ok(slot)
     }
 
@@ -274,6 +282,23 @@ fn read_disk_slot(directory: &Path, slot: usize) -> Result<Option<SoftwareKey>, 
     SoftwareKey::parse_pkcs8(&der).map(Some).ok_or(KeyError::Content(path))
 }
 
+/// Takes a file that holds no key out of the way, for who wants to look at it. Where that fails, an agent that can attest again goes on
+/// without the disk.
+fn set_aside(unreadable: &KeyError, keep: Keep) -> Result<(), KeyError> {
+    let (KeyError::Content(path) | KeyError::File { path, .. }) = unreadable else {
+        return if keep == Keep::IfPossible { Ok(()) } else { Err(KeyError::Crypto("read a key that is kept")) };
+    };
+    let aside = PathBuf::from(format!("{}.damaged", path.display()));
+    match fs::rename(path, &aside) {
+        Ok(()) => {
+            warn!(path = %path.display(), aside = %aside.display(), error = %describe(unreadable), "a key file that cannot be read is set aside; there is another key");
+            Ok(())
+        }
+        Err(_) if keep == Keep::IfPossible => Ok(()),
+        Err(error) => Err(KeyError::File { path: path.clone(), error }),
+    }
+}
+
 /// An fsync may take a second on worn flash: not on the thread that serves workloads.
 async fn on_disk(write: impl FnOnce() -> Result<(), KeyError> + Send + 'static) -> Result<(), KeyError> {
     tokio::task::spawn_blocking(write).await.unwrap_or(Err(KeyError::Crypto("finish writing a key")))
@@ -310,6 +335,9 @@ fn write_file(path: &Path, bytes: &[u8]) -> Result<(), KeyError> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn disk(directory: &Path) -> KeyStore {
@@ -368,10 +396,30 @@ mod tests {
         let mut store = disk(directory.path());
         let key = store.prepare(Keep::Surely).await.expect("the other slot is free").spki_der().to_vec();
         assert!(store.adopt(&key));
-        assert!(matches!(store.prepare(Keep::Surely).await, Err(KeyError::Content(_))), "no slot left");
-        assert_eq!(std::fs::read(&damaged).expect("kept"), b"damaged");
-        std::fs::remove_file(&damaged).expect("removed by the operator");
-        store.prepare(Keep::Surely).await.expect("free again");
+        store.prepare(Keep::Surely).await.expect("there is a certificate of the other slot's key");
+        assert!(disk(directory.path()).adopt(&key), "which is not touched");
+        assert_eq!(std::fs::read(damaged.with_extension("key.damaged")).expect("kept"), b"damaged");
+    }
+
+    //= FLT-A2
+    #[tokio::test]
+    async fn key_files_that_cannot_be_read_stop_only_who_could_not_come_back_without_them() {
+        for name in ["keys.json", "agent-svid-a.key"] {
+            let directory = tempfile::tempdir().expect("directory");
+            for name in [name, "agent-svid-b.key"] {
+                std::fs::write(directory.path().join(name), b"damaged").expect("written");
+                std::fs::set_permissions(directory.path().join(name), Permissions::from_mode(0o600)).expect("set");
+            }
+            let mut store = disk(directory.path());
+            assert!(
+                matches!(store.prepare(Keep::Surely).await, Err(KeyError::Content(_))),
+                "perhaps the only way back"
+            );
+            assert_eq!(std::fs::read(directory.path().join(name)).expect("kept"), b"damaged");
+            let key = store.prepare(Keep::IfPossible).await.expect("it attests again").spki_der().to_vec();
+            assert!(store.adopt(&key) && disk(directory.path()).adopt(&key), "{name}: it is kept");
+            assert_eq!(std::fs::read(directory.path().join(format!("{name}.damaged"))).expect("aside"), b"damaged");
+        }
     }
 
     #[tokio::test]

@@ -84,7 +84,10 @@ impl Synchronizer {
                 self.mutual_channel().await
             }
             Err(error) if error.is_disbelief() => {
-                let Some(placed) = self.placed_bundle().await else { return Err(error) };
+                let Some(placed) = self.placed_bundle().await else {
+                    self.explain_placed_bundle().await;
+                    return Err(error);
+                };
                 warn!(error = %describe(&error), server = self.parts.server.address(), "a newer trust bundle is in place: attesting at the server that it proves");
                 self.attest_by(Some(Introduction::Placed(placed))).await?;
                 self.mutual_channel().await
@@ -130,7 +133,11 @@ impl Synchronizer {
             Some(introduction) => introduction,
             None => self.introduction().await?,
         };
-        let (channel, successor) = self.introduced(introduction).await?;
+        let introduced = self.introduced(introduction).await;
+        if introduced.as_ref().is_err_and(SyncError::is_disbelief) {
+            self.explain_placed_bundle().await;
+        }
+        let (channel, successor) = introduced?;
         let parts = &mut self.parts;
         let attested = attest(channel, &parts.attestor, &mut parts.keys, &parts.trust_domain).await?;
         let bundle = successor.clone().or_else(|| self.bundle.clone()).ok_or(SyncError::NoBundle)?;

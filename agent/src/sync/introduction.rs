@@ -54,6 +54,15 @@ impl Synchronizer {
         configured.filter(|configured| configured.began_after(self.newest_authority))
     }
 
+    /// The server is not believed: says, once for each, of a bundle in the file that it is not taken for a newer one.
+    pub(super) async fn explain_placed_bundle(&mut self) {
+        let (Some(held), Ok(Some(placed))) = (self.bundle.clone(), self.configured_bundle().await) else { return };
+        if placed != held && !placed.began_after(self.newest_authority) {
+            let (began, newest) = (placed.newest_not_before(), self.newest_authority);
+            self.told.placed_is_older(began, newest);
+        }
+    }
+
     /// What the file says now; `None` without one. The operator may have replaced it at any time.
     async fn configured_bundle(&self) -> Result<Option<Arc<TrustBundle>>, SyncError> {
         let Bootstrap::TrustBundle { path, format } = &self.parts.bootstrap else { return Ok(None) };

@@ -1,6 +1,6 @@
 //! What outlives the process: the sealed cache with a TPM, SPIRE's plain record without.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use thiserror::Error;
@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::agent_record::{AgentRecord, FILE_NAME, RecordError};
 use crate::durable_file;
-use crate::sealed_cache::{CacheError, Changes, Debts, SealedCache, WritePlan, plan};
+use crate::sealed_cache::{self, CacheError, Changes, Debts, SealedCache, WritePlan, plan};
 
 /// Why nothing could be kept.
 #[derive(Debug, Error)]
@@ -91,6 +91,7 @@ impl Memory {
                 let record = AgentRecord { chain, reattestable, bundle, ..AgentRecord::default() };
                 if kept.as_deref() != Some(&record) {
                     record.write(directory)?;
+                    forget_older_cache(directory)?;
                     *kept = Some(Box::new(record));
                 }
                 Ok(())
@@ -104,10 +105,16 @@ impl Memory {
             Self::Sealed(memory) => Ok(memory.cache.wipe().await?),
             Self::Plain { directory, kept } => {
                 *kept = None;
-                durable_file::remove(&directory.join(FILE_NAME)).map_err(|e| RecordError::Io(e).into())
+                durable_file::remove(&directory.join(FILE_NAME)).map_err(RecordError::Io)?;
+                forget_older_cache(directory)
             }
         }
     }
+}
+
+/// A sealed cache from when there was one: what the server has said since stands in no file, and what it took away would come back with it.
+fn forget_older_cache(directory: &Path) -> Result<(), MemoryError> {
+    Ok(durable_file::remove(&directory.join(sealed_cache::FILE_NAME)).map_err(RecordError::Io)?)
 }
 
 impl SealedMemory {

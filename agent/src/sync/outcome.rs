@@ -79,7 +79,11 @@ impl Synchronizer {
                 "evicted: the server does not know this agent any more and it cannot attest again; nothing is served"
             ),
             _ if self.ledger.identities().next().is_some() => {
-                warn!(error, server, failures, next_ms, "sync failed; what is held goes on being served");
+                let says = match self.ledger.next_end_in(&self.parts.time.moment()) {
+                    Some(1..) => "sync failed; what is held goes on being served",
+                    _ => "sync failed; all that is held has ended, nothing is served",
+                };
+                warn!(error, server, failures, next_ms, "{says}");
             }
             _ => warn!(error, server, failures, next_ms, "sync failed; there is nothing to serve yet"),
         }

@@ -24,12 +24,20 @@ const REFRESH_INTERVAL: Duration = Duration::from_secs(6 * 3600);
 /// When something was kept, and when not to try again yet.
 pub(super) struct Kept {
     last: Instant,
+    /// When the server had confirmed everything that was kept, UNIX seconds.
+    synced_unix: i64,
     not_before: Option<Instant>,
 }
 
 impl Kept {
-    pub(super) fn starting() -> Self {
-        Self { last: Instant::now(), not_before: None }
+    /// Now, what was confirmed at `synced_unix`.
+    pub(super) fn now(synced_unix: i64) -> Self {
+        Self { last: Instant::now(), synced_unix, not_before: None }
+    }
+
+    #[cfg(test)]
+    pub(super) fn confirmed_at(&self) -> i64 {
+        self.synced_unix
     }
 }
 
@@ -124,8 +132,9 @@ impl Synchronizer {
         if self.standing.agent().is_none() && self.ledger.is_empty() {
             return None;
         }
-        let refresh = within_age(REFRESH_INTERVAL, self.parts.max_age);
-        self.changes.any |= self.is_serving() && self.standing.is_good() && self.kept.last.elapsed() >= refresh;
+        let refresh = within_age(REFRESH_INTERVAL, self.lasts_unconfirmed());
+        let is_due = self.kept.last.elapsed() >= refresh || (flush && self.is_confirmed_since());
+        self.changes.any |= self.is_serving() && self.standing.is_good() && is_due;
         let plan = self.parts.memory.plan(self.changes, flush);
         match plan {
             WritePlan::Idle => return None,
@@ -144,7 +153,7 @@ impl Synchronizer {
         match kept {
             Ok(()) => {
                 self.changes = Changes::default();
-                self.kept = Kept::starting();
+                self.kept = Kept::now(self.synced_unix);
                 if self.parts.memory.is_sealed() {
                     self.parts.counted.note_cache_written(self.parts.number);
                     let server = self.parts.server.address();
@@ -167,6 +176,17 @@ impl Synchronizer {
             }
         }
         None
+    }
+
+    /// How long what is kept is good for without the server, if that is bounded.
+    fn lasts_unconfirmed(&self) -> Option<Duration> {
+        let offline = self.parts.local_authority.as_ref().map(LocalAuthority::max_offline);
+        [self.parts.max_age, offline].into_iter().flatten().min()
+    }
+
+    /// Whether the server has confirmed since what is kept, so that the next start had less time than it could have.
+    fn is_confirmed_since(&self) -> bool {
+        self.lasts_unconfirmed().is_some() && self.synced_unix > self.kept.synced_unix
     }
 
     async fn state_to_keep(&mut self) -> Option<ToKeep> {

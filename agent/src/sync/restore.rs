@@ -6,6 +6,7 @@ use std::time::Instant;
 use ironroot_shell::describe;
 use tracing::{info, warn};
 
+use super::publish::Kept;
 use super::schedule::unit;
 use super::standing::{Agent, Standing};
 use super::{Memory, Synchronizer};
@@ -109,6 +110,7 @@ impl Synchronizer {
     fn restore_identities(&mut self, cached: CachedIdentities) {
         self.parts.time.restore(&cached.time, None);
         self.synced_unix = cached.synced_unix;
+        self.kept = Kept::now(cached.synced_unix);
         self.restore_bundle(cached.bundle);
         self.federated = cached.federated;
         self.parts.heads.restore(&cached.issuance_heads);

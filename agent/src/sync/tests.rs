@@ -183,3 +183,40 @@ async fn a_server_is_asked_as_often_as_its_bundle_hints_but_by_no_agent_that_is_
         assert_eq!(agent.poll_pause(0.5), seconds(expected), "{interval} s, hint {hint}");
     }
 }
+
+/// One that serves, has kept what there is, and was confirmed at 1.
+async fn kept_in(directory: &std::path::Path) -> Synchronizer {
+    let mut agent = listening_after(0);
+    agent.parts.memory = Memory::plain(directory.to_owned());
+    agent.adopt_bundle(bundle());
+    agent.publish_anyway();
+    (agent.changes.any, agent.synced_unix) = (true, 1);
+    agent.keep(true).await;
+    assert_eq!(agent.kept.confirmed_at(), 1);
+    agent
+}
+
+#[tokio::test]
+async fn at_an_orderly_end_the_servers_last_word_is_kept_where_what_is_kept_ends_without_it() {
+    let directory = tempfile::tempdir().expect("directory");
+    for (max_age, kept) in [(None, 1), (Some(Duration::from_secs(3600)), 2)] {
+        let mut agent = kept_in(directory.path()).await;
+        (agent.parts.max_age, agent.synced_unix) = (max_age, 2);
+        agent.keep(false).await;
+        assert_eq!(agent.kept.confirmed_at(), 1, "not before it is due");
+        agent.keep(true).await;
+        assert_eq!(agent.kept.confirmed_at(), kept, "{max_age:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_sealed_cache_of_before_goes_with_the_first_word_that_is_kept_without_it_and_with_a_ban() {
+    let directory = tempfile::tempdir().expect("directory");
+    let sealed = directory.path().join(crate::sealed_cache::FILE_NAME);
+    std::fs::write(&sealed, b"of before").expect("written");
+    let mut agent = kept_in(directory.path()).await;
+    assert!(!sealed.exists(), "what the server took away since would come back with it");
+    std::fs::write(&sealed, b"of before").expect("written");
+    agent.parts.memory.wipe().await.expect("wiped");
+    assert!(!sealed.exists() && !directory.path().join("agent-data.json").exists());
+}

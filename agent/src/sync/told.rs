@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 use ironroot_api::TrustDomain;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::federation::Lacking;
 use crate::server_answers::MAX_ENTRIES;
+use crate::trusted_time::utc;
 
 /// What was said last.
 #[derive(Debug, Default)]
@@ -15,6 +16,8 @@ pub(super) struct Told {
     left_out: usize,
     /// Of which other trust domains it was said that their bundles are not there.
     lacking: Lacking,
+    /// When the newest authority began of the placed bundle of which it was said that it is older than what was held.
+    older: Option<i64>,
 }
 
 impl Told {
@@ -30,6 +33,18 @@ impl Told {
                 limit = MAX_ENTRIES,
                 "this node has more entries than an agent serves; the newest are left out: delete some, or spread them over nodes"
             ),
+        }
+    }
+
+    /// Once for each placed bundle.
+    pub(super) fn placed_is_older(&mut self, began: i64, newest: i64) {
+        if self.older.replace(began) != Some(began) {
+            warn!(
+                began = utc(began),
+                newest = utc(newest),
+                "the server is not believed, and the bundle at trust_bundle_path is not taken instead: its authorities began no later than one \
+                 that this agent has held. If that one began under a wrong clock, stop the agent, remove data_dir, and start it"
+            );
         }
     }
 

@@ -10,6 +10,8 @@ use crate::trusted_time::Moment;
 
 /// One part in this many of an SVID's life is its last: the server had a while since its half.
 const LAST_PART: i64 = 3;
+/// Nothing is signed while a server is tried that drops what it is sent: two dials, or a call. What ends sooner is replaced before.
+const LONGEST_TURN_SECONDS: i64 = 45;
 
 /// An entry and what is held for it.
 #[derive(Clone, Debug)]
@@ -172,7 +174,8 @@ impl Held {
     fn is_running_out(&self, now: Instant, moment: &Moment) -> bool {
         let Some(svid) = self.svid() else { return self.is_due(now, Duration::ZERO, moment) };
         let lifetime = svid.lifetime();
-        moment.remaining(lifetime).saturating_mul(LAST_PART) <= lifetime.span().length()
+        let left = moment.remaining(lifetime);
+        left <= LONGEST_TURN_SECONDS || left.saturating_mul(LAST_PART) <= lifetime.span().length()
     }
 
     fn haste(&self, next: Duration) -> Duration {

@@ -338,12 +338,15 @@ fn an_agents_own_ca_signs_for_what_is_missing_or_in_its_last_third_and_for_no_pr
     let waits = EntryTerms { on_demand: true, ..signable("nobody-asks") };
     let rest =
         [signable("missing"), privileged, unknown, waits, terms("not-signable", "/a", 0)].map(|terms| (terms, None));
-    let entries = [held("long", 1300), held("last-third", 1100), held("ended", 0)].into_iter().chain(rest).collect();
+    let short = Lifetime::kept(Span { not_before: 0, not_after: 60 }, Some(45));
+    let short = (signable("short"), Some(lasting("/a", short)));
+    let entries =
+        [held("long", 1300), held("last-third", 1100), held("ended", 0), short].into_iter().chain(rest).collect();
     ledger.restore(entries, now, &at(0), || 0.5);
     let ids = |ledger: &Ledger| -> Vec<String> {
         ledger.to_mint(now, &at(0)).into_iter().map(|held| held.terms().id.clone()).collect()
     };
-    assert_eq!(ids(&ledger), ["missing", "ended", "last-third"], "those that end first in front");
+    assert_eq!(ids(&ledger), ["missing", "ended", "short", "last-third"], "those that end first in front");
     ledger.ask(&["nobody-asks".to_owned()], now);
     assert!(ids(&ledger).contains(&"nobody-asks".to_owned()));
 }
