@@ -37,6 +37,7 @@ use std::time::Duration;
 
 use futures_util::future::OptionFuture;
 use futures_util::{FutureExt, Stream};
+use ironroot_api::grpc_message::with_spaces;
 use ironroot_api::pb::explain::explain_server::ExplainServer;
 use ironroot_api::pb::hardware_key::hardware_key_server::HardwareKeyServer;
 use ironroot_api::pb::secret::secret_discovery_service_server::SecretDiscoveryServiceServer;
@@ -49,6 +50,7 @@ use tokio::sync::watch;
 use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::Connected;
+use tower::util::MapResponseLayer;
 
 pub use admin::AdminSocketConfig;
 pub use admission::{Limits, SubordinateUids};
@@ -234,7 +236,8 @@ fn serve_on<C>(
 where
     C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
 {
-    server().layer(door).add_routes(routes).serve_with_incoming_shutdown(connections, is_stopping(stopping))
+    let mut server = server().layer(MapResponseLayer::new(with_spaces)).layer(door);
+    server.add_routes(routes).serve_with_incoming_shutdown(connections, is_stopping(stopping))
 }
 
 fn door_of(gate: &Gate, socket: Socket) -> DoorLayer {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use ironroot_agent::endpoints::Limits;
 use ironroot_agent::identities::Identities;
 use ironroot_agent::report::Stands;
+use ironroot_api::pb::discovery::DiscoveryRequest;
 use ironroot_api::pb::workload::X509svidRequest;
 use log::Log;
 use served::{Served, asking, next, patiently};
@@ -296,4 +297,29 @@ async fn collect<T>(mut answers: tonic::Streaming<T>) -> Vec<T> {
         all.push(answer);
     }
     all
+}
+
+/// A client that prints what the wire has (Envoy) prints a sentence.
+#[tokio::test]
+async fn the_message_of_a_refusal_has_its_spaces_in_headers_and_in_trailers() {
+    let served = Served::ours();
+    let mut channel = ironroot_api::unix_socket::connect(&served.socket()).await.expect("connects");
+    let mut call = async |path: &str, message: Vec<u8>| {
+        let framed = [&[0][..], &u32::try_from(message.len()).expect("short").to_be_bytes(), &message].concat();
+        let body = tonic::body::Body::new(http_body_util::Full::new(prost::bytes::Bytes::from(framed)));
+        let request = http::Request::post(format!("http://localhost{path}")).header("te", "trailers");
+        let request = request.header("content-type", "application/grpc").body(body).expect("a request");
+        std::future::poll_fn(|cx| tower::Service::poll_ready(&mut channel, cx)).await.expect("ready");
+        patiently(tower::Service::call(&mut channel, request)).await.expect("answers")
+    };
+    let refused = call("/SpiffeWorkloadAPI/FetchX509SVID", Vec::new()).await;
+    let wanted = "security header %22workload.spiffe.io: true%22 missing from request";
+    assert_eq!(refused.headers()["grpc-message"], wanted);
+    let other = DiscoveryRequest { resource_names: vec!["spiffe://td/other".to_owned()], ..Default::default() };
+    let stream = "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets";
+    let answer = call(stream, prost::Message::encode_to_vec(&other)).await;
+    assert!(!answer.headers().contains_key("grpc-status"), "a stream is refused at its end");
+    let ended = patiently(http_body_util::BodyExt::collect(answer.into_body())).await.expect("ends");
+    let wanted = "workload is not authorized for the requested identities [%22spiffe://td/other%22]";
+    assert_eq!(ended.trailers().expect("trailers")["grpc-message"], wanted);
 }

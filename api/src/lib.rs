@@ -8,6 +8,7 @@
 //!                  arriving (messages before they are decoded)
 //!  what is issued ── issuing (a certificate's fields and DER) ──► server, agent
 //!  sockets ── tls (SPIFFE mTLS) · unix_socket (any client's :authority) · watched (connections that end by themselves)
+//!                  grpc_message (how refusals are spelt)
 //!  where sockets and state may stand ── directory
 //!  what an agent holds, as one value ── view ──► server, agent
 //! ```
@@ -20,6 +21,7 @@ pub mod certificate;
 pub mod csr;
 pub mod directory;
 pub mod gathered;
+pub mod grpc_message;
 pub mod issuance_head;
 pub mod issuing;
 pub mod jwt;

@@ -43,6 +43,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ironroot_api::grpc_message::with_spaces;
 use ironroot_api::pb::agent::agent_server::AgentServer;
 use ironroot_api::pb::bundle::bundle_server::BundleServer;
 use ironroot_api::pb::change::change_server::ChangeServer;
@@ -68,10 +69,13 @@ use ironroot_shell::health::Ready;
 use ironroot_shell::logging::LevelControl;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tonic::body::Body;
+use tonic::codegen::http::Response;
 use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::{Code, Status};
 use tonic_health::pb::health_server::HealthServer;
+use tower::util::MapResponseLayer;
 
 pub use audit::{Audit, AuditFile};
 pub use body::{FieldLimits, RequestShape};
@@ -176,7 +180,7 @@ pub async fn serve_remote(
     let introductions = Introductions::new(balancers);
     let servers = accept::accept(tcp, clients, shared.clone(), introductions).map(|(role, connections)| {
         let gate = Gate::new(shared.clone(), Listener::Remote);
-        let router = http2(role.limits()).layer(gate).add_routes(services.clone());
+        let router = http2(role.limits()).layer(spelling()).layer(gate).add_routes(services.clone());
         router.serve_with_incoming_shutdown(accept::as_stream(connections), raised(stop.clone()))
     });
     futures_util::future::try_join_all(servers).await.map(drop)
@@ -196,7 +200,7 @@ pub async fn serve_local(
         .add_service(LoggerServer::new(logger_api::LoggerApi(shared.clone())))
         .add_service(DebugServer::new(debug_api::DebugApi { server: shared.clone(), began: Instant::now() }));
     let gate = Gate::new(shared, Listener::Local);
-    let router = http2(Role::LocalAdministrator.limits()).layer(gate).add_routes(services);
+    let router = http2(Role::LocalAdministrator.limits()).layer(spelling()).layer(gate).add_routes(services);
     router.serve_with_incoming_shutdown(accept::accept_local(socket), raised(stop)).await
 }
 
@@ -213,7 +217,7 @@ pub async fn serve_waiting(
         std::future::ready(Status::failed_precondition(reason).into_http::<tonic::body::Body>())
     };
     let routes = Routes::from(Routes::new(health).into_axum_router().fallback(refuse));
-    let router = http2(Role::LocalAdministrator.limits()).add_routes(routes);
+    let router = http2(Role::LocalAdministrator.limits()).layer(spelling()).add_routes(routes);
     router.serve_with_incoming_shutdown(accept::accept_local(socket), raised(stop)).await
 }
 
@@ -232,6 +236,11 @@ fn services(shared: &Arc<ServerState>, stop: &watch::Receiver<bool>) -> Routes {
         .add_service(IssuedServer::new(issued_api::IssuedApi(shared.clone())))
         .add_service(PcrPolicyServer::new(pcr_policy_api::PcrPolicyApi(shared.clone())))
         .add_service(ChangeServer::new(change_api::ChangeApi { server: shared.clone(), stopping: stop.clone() }))
+}
+
+/// Messages as gRPC writes them.
+fn spelling() -> MapResponseLayer<fn(Response<Body>) -> Response<Body>> {
+    MapResponseLayer::new(with_spaces)
 }
 
 fn http2(limits: RoleLimits) -> Server {

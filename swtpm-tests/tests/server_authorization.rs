@@ -235,6 +235,20 @@ async fn a_method_that_does_not_exist_is_refused_at_once_on_both_sockets() {
     }
 }
 
+/// Who prints a message as the wire has it prints a sentence.
+#[tokio::test]
+async fn the_message_of_a_refusal_has_its_spaces_on_both_sockets() {
+    let server = Server::start(&ServerOptions::default());
+    let client = ServerClient::new(&server).await;
+    for mut channel in [client.anonymous().await, client.admin().await] {
+        let request = http::Request::post("http://localhost/x").header("te", "trailers");
+        let request = request.header("content-type", "application/grpc").body(tonic::body::Body::empty());
+        std::future::poll_fn(|cx| tower::Service::poll_ready(&mut channel, cx)).await.expect("ready");
+        let refused = tower::Service::call(&mut channel, request.expect("a request")).await.expect("answers");
+        assert_eq!(refused.headers()["grpc-message"], "this server has no such method");
+    }
+}
+
 //= FLT-S15
 #[tokio::test]
 async fn every_rpc_lets_in_exactly_the_callers_that_spires_policy_names() {
