@@ -56,6 +56,7 @@ pub use admin::AdminSocketConfig;
 pub use admission::{Limits, SubordinateUids};
 pub use broker::{BrokerSocketConfig, Brokers, ReferenceTypes};
 pub use delegated::Delegates;
+pub use door::Api;
 pub use secrets::SdsConfig;
 pub use tally::Tally;
 

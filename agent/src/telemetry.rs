@@ -12,7 +12,7 @@ use ironroot_shell::telemetry::{Kind, Page, Telemetry, call_name};
 use tokio::sync::watch;
 
 use crate::counted::Counted;
-use crate::endpoints::Tally;
+use crate::endpoints::{Api, Tally};
 use crate::identities::Identities;
 use crate::jwt_svids::JwtSvids;
 use crate::report::Reports;
@@ -60,14 +60,30 @@ impl Sources {
         for (path, calls) in self.tally.by_method() {
             page.spire_calls(&call_name(path), "Calls of this method, by how they ended", calls);
         }
-        let (begun, under_way) = self.tally.let_in();
-        page.spire("workload_api_connection", Kind::Counter, "Calls that were let in").sample(&[], begun as f64);
-        page.spire("workload_api_connections", Kind::Gauge, "Calls that are under way").sample(&[], under_way as f64);
+        for api in Api::ALL {
+            self.write_let_in(page, api);
+        }
         page.spire_calls("workload_api_workload_attestation", "Callers that were looked at", &self.tally.attestations);
         let mut turned_away =
             page.own("turned_away_calls_total", Kind::Counter, "Calls that were turned away at the door");
         for (status, elapsed) in self.tally.turned_away.by_code() {
             turned_away.sample(&[("status", status)], elapsed.times() as f64);
+        }
+    }
+
+    /// SPIRE's agent shows an API's once it has been called.
+    fn write_let_in(&self, page: &mut Page, api: Api) {
+        let (connection, connections) = match api {
+            Api::Workload => ("workload_api_connection", "workload_api_connections"),
+            Api::Sds => ("sds_api_connection", "sds_api_connections"),
+            Api::DelegatedIdentity => ("delegated_identity_api_connection", "delegated_identity_api_connections"),
+            Api::Debug => ("debug_api_connection", "debug_api_connections"),
+            Api::Logger => ("logger_api_connection", "logger_api_connections"),
+        };
+        let (begun, under_way) = self.tally.let_in(api);
+        if begun > 0 || api == Api::Workload {
+            page.spire(connection, Kind::Counter, "Calls of this API that were let in").sample(&[], begun as f64);
+            page.spire(connections, Kind::Gauge, "Those that are under way").sample(&[], under_way as f64);
         }
     }
 

@@ -31,7 +31,10 @@ use discovery::{CondensedBody, Reader};
 use offer::{Bounds, NotOffered, Offer};
 
 pub(super) use discovery::{MAX_CONDENSED_BYTES, VALIDATION_KEY};
-pub(super) use offer::{MAX_DELEGATED_MESSAGE_BYTES, MAX_JWT_MESSAGE_BYTES, MAX_MESSAGE_BYTES, Socket, methods};
+pub use offer::Api;
+pub(super) use offer::{
+    MAX_DELEGATED_MESSAGE_BYTES, MAX_JWT_MESSAGE_BYTES, MAX_MESSAGE_BYTES, Socket, api_of, methods,
+};
 
 /// Puts a [`Door`] before every service of the socket.
 #[derive(Clone, Debug)]
@@ -157,7 +160,7 @@ where
             let code = answer.as_ref().map_or(Code::Ok, |it| otlp::code_of(it.headers()));
             otlp::answered(&span, code);
             // Nobody's, which took an attestation to find out.
-            if code == Code::PermissionDenied {
+            if code == Code::PermissionDenied || offer == Offer::Secrets && code == Code::InvalidArgument {
                 connection.turned_away();
             }
             answer.map(|it| told_at_the_end(it, move |code| counting.with(code)))

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use ironroot_shell::telemetry::{Calls, Counter};
 use tonic::Code;
 
-use super::door::methods;
+use super::door::{Api, api_of, methods};
 
 /// Grows with nothing: a place for each method there is.
 #[derive(Debug)]
@@ -14,10 +14,16 @@ pub struct Tally {
     methods: Vec<Calls>,
     /// Callers that were looked at.
     pub attestations: Calls,
-    begun: Counter,
-    ended: Counter,
+    let_in: [LetIn; Api::ALL.len()],
     /// Calls that were turned away at the door, of any name.
     pub turned_away: Calls,
+}
+
+/// Calls of one API.
+#[derive(Debug, Default)]
+struct LetIn {
+    begun: Counter,
+    ended: Counter,
 }
 
 impl Tally {
@@ -26,17 +32,16 @@ impl Tally {
         Arc::new(Self {
             methods: methods().map(|_| Calls::default()).collect(),
             attestations: Calls::default(),
-            begun: Counter::default(),
-            ended: Counter::default(),
+            let_in: Default::default(),
             turned_away: Calls::default(),
         })
     }
 
     /// A call of the method at `path` that began now. Whoever drops what is returned without a word has broken it off.
     pub(super) fn begin(this: &Arc<Self>, path: &str) -> Counting {
-        this.begun.one_more();
-        let method = methods().position(|known| known == path);
-        Counting { tally: Arc::clone(this), method, began: Instant::now(), code: Code::Cancelled }
+        let (method, api) = (methods().position(|known| known == path), api_of(path));
+        api.into_iter().for_each(|api| this.let_in[api as usize].begun.one_more());
+        Counting { tally: Arc::clone(this), method, api, began: Instant::now(), code: Code::Cancelled }
     }
 
     /// Each method's path, and its calls.
@@ -44,15 +49,16 @@ impl Tally {
         methods().zip(&self.methods)
     }
 
-    /// Calls that were let in so far, and those of them that are under way.
-    pub fn let_in(&self) -> (u64, u64) {
-        let ended = self.ended.count();
-        let begun = self.begun.count();
+    /// Calls of `api` that were let in so far, and those of them that are under way.
+    pub fn let_in(&self, api: Api) -> (u64, u64) {
+        let LetIn { begun, ended } = &self.let_in[api as usize];
+        let ended = ended.count();
+        let begun = begun.count();
         (begun, begun.saturating_sub(ended))
     }
 
-    fn end(&self, method: Option<usize>, code: Code, time: Duration) {
-        self.ended.one_more();
+    fn end(&self, (method, api): (Option<usize>, Option<Api>), code: Code, time: Duration) {
+        api.into_iter().for_each(|api| self.let_in[api as usize].ended.one_more());
         if let Some(method) = method {
             self.methods[method].ended(code, time);
         }
@@ -64,6 +70,7 @@ impl Tally {
 pub(super) struct Counting {
     tally: Arc<Tally>,
     method: Option<usize>,
+    api: Option<Api>,
     began: Instant,
     code: Code,
 }
@@ -77,7 +84,7 @@ impl Counting {
 
 impl Drop for Counting {
     fn drop(&mut self) {
-        self.tally.end(self.method, self.code, self.began.elapsed());
+        self.tally.end((self.method, self.api), self.code, self.began.elapsed());
     }
 }
 
@@ -90,14 +97,37 @@ mod tests {
         let tally = Tally::new();
         let path = "/SpiffeWorkloadAPI/FetchX509SVID";
         let (good, broken_off) = (Tally::begin(&tally, path), Tally::begin(&tally, path));
-        assert_eq!(tally.let_in(), (2, 2));
+        assert_eq!(tally.let_in(Api::Workload), (2, 2));
         good.with(Code::Ok);
         drop(broken_off);
         drop(Tally::begin(&tally, "/no.such/Method"));
-        assert_eq!(tally.let_in(), (3, 0));
+        assert_eq!(tally.let_in(Api::Workload), (2, 0));
         let fetched = tally.by_method().find(|(method, _)| *method == path).expect("in the table").1;
         let codes: Vec<_> = fetched.by_code().map(|(code, elapsed)| (code, elapsed.times())).collect();
         assert_eq!(codes, [("OK", 1), ("Canceled", 1)]);
         assert_eq!(tally.by_method().map(|(_, calls)| calls.by_code().count()).sum::<usize>(), 2, "and no other");
+    }
+
+    #[test]
+    fn calls_are_counted_by_api_and_health_checks_are_nobodys() {
+        let tally = Tally::new();
+        let paths = [
+            (Some(Api::Workload), "/SpiffeWorkloadAPI/FetchJWTSVID"),
+            (Some(Api::Sds), "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets"),
+            (Some(Api::DelegatedIdentity), "/spire.api.agent.delegatedidentity.v1.DelegatedIdentity/FetchJWTSVIDs"),
+            (Some(Api::Debug), "/spire.agent.debug.v1.Debug/GetInfo"),
+            (Some(Api::Logger), "/spire.api.agent.logger.v1.Logger/GetLogger"),
+            (None, "/grpc.health.v1.Health/Watch"),
+        ];
+        for (api, path) in paths {
+            assert!(methods().any(|known| known == path), "{path}");
+            let before = Api::ALL.map(|other| tally.let_in(other));
+            let under_way = Tally::begin(&tally, path);
+            for (other, before) in Api::ALL.into_iter().zip(before) {
+                let grown = u64::from(api == Some(other));
+                assert_eq!(tally.let_in(other), (before.0 + grown, before.1 + grown), "{other:?} by {path}");
+            }
+            drop(under_way);
+        }
     }
 }

@@ -12,9 +12,10 @@ use crate::deployment::{AnyAgent, AnyServer, Maker};
 const TIMES: Times = Times { ca: "24h", agent: "1h", x509_svid: "1h" };
 
 /// What SPIRE counts of its own inside, which is not built like ours: the calls of its data store and plugins, its caches, its runtime.
-const OF_SPIRES_INSIDE: [&str; 15] = [
+const OF_SPIRES_INSIDE: [&str; 16] = [
     "spire_server_datastore_",
-    "spire_server_entry_cache_",
+    "spire_server_entry_",
+    "spire_server_node_",
     "spire_server_rateLimit_",
     "spire_server_runtime_",
     "spire_server_server_key_manager_",
@@ -85,6 +86,15 @@ fn metrics_of(maker: Maker) -> BTreeMap<String, BTreeSet<String>> {
         is_done.then(|| server + &agent)
     });
     families(&pages.unwrap_or_else(|| panic!("no pages of {maker:?}\n{}\n{}", server.log(), agent.log())))
+}
+
+#[test]
+fn what_is_not_counted_here_is_on_the_page() {
+    let page = include_str!("../../../docs/spire-compatibility.md");
+    for prefix in OF_SPIRES_INSIDE {
+        let is_told = [format!("`{prefix}*`"), format!("`{prefix}`")].iter().any(|name| page.contains(name));
+        assert!(is_told, "{prefix} is not in docs/spire-compatibility.md");
+    }
 }
 
 #[test]

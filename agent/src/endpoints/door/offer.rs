@@ -36,6 +36,26 @@ pub(super) enum Offer {
     BrokersReflection,
 }
 
+/// An API whose calls are counted as SPIRE's agent counts them, by service; health checks, reflection and what is ours it does not count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Api {
+    /// SPIFFE's, of workloads.
+    Workload,
+    /// Envoy's secrets.
+    Sds,
+    /// Of delegates.
+    DelegatedIdentity,
+    /// What the agent says of itself.
+    Debug,
+    /// The level of its log.
+    Logger,
+}
+
+impl Api {
+    /// All there are.
+    pub const ALL: [Self; 5] = [Self::Workload, Self::Sds, Self::DelegatedIdentity, Self::Debug, Self::Logger];
+}
+
 /// How much a request's body may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Bounds {
@@ -126,6 +146,18 @@ static BROKERS: [(&str, Offer); 6] = [
 pub(in crate::endpoints) fn methods() -> impl Iterator<Item = &'static str> {
     let of_brokers = BROKERS.iter().filter(|(_, offer)| *offer == Offer::Broker);
     METHODS.iter().chain(&ADMINISTRATION).chain(of_brokers).map(|(path, _)| *path)
+}
+
+/// What the method at `path` is counted under.
+pub(in crate::endpoints) fn api_of(path: &str) -> Option<Api> {
+    match path.strip_prefix('/')?.split_once('/')?.0 {
+        "SpiffeWorkloadAPI" => Some(Api::Workload),
+        "envoy.service.secret.v3.SecretDiscoveryService" => Some(Api::Sds),
+        "spire.api.agent.delegatedidentity.v1.DelegatedIdentity" => Some(Api::DelegatedIdentity),
+        "spire.agent.debug.v1.Debug" => Some(Api::Debug),
+        "spire.api.agent.logger.v1.Logger" => Some(Api::Logger),
+        _ => None,
+    }
 }
 
 impl Offer {

@@ -1,5 +1,7 @@
 //! What an operator orders, done as the plan's steps are: the journal first, then what others can see.
 
+use std::time::Instant;
+
 use ironroot_api::utc;
 use tracing::{error, info};
 
@@ -77,8 +79,15 @@ impl Performer {
         }
     }
 
+    /// Counted as the plan's own is.
     async fn prepare_by_hand(&mut self, may: MayPrepare, moment: Moment) -> Result<AuthorityState, OrderError> {
-        let place = may.place();
+        let (place, began) = (may.place(), Instant::now());
+        let done = self.prepare_at(place, moment).await;
+        self.done.of(place.purpose).prepared.done(&done, began.elapsed());
+        done
+    }
+
+    async fn prepare_at(&mut self, place: Place, moment: Moment) -> Result<AuthorityState, OrderError> {
         if !matches!(self.journal.slot(place), Slot::Intended(_)) {
             // Who signs comes first, as in the plan: without a root nothing is given up.
             self.signer_of(place.purpose, moment).await?;
@@ -125,6 +134,7 @@ impl Performer {
         }
         self.persist(self.without_former(place, self.journal.clone().activate_by_hand(place))).await?;
         self.note_moved(place);
+        self.done.of(place.purpose).activated.one_more();
         let state = authority.state();
         let (noun, not_after) = (place.purpose.noun(), utc(authority.not_after));
         info!(slot = %place, local_authority_id = state.id, not_after, "{noun} activated");
