@@ -258,6 +258,11 @@ impl Identities {
         self.lasting(selectors, now).map(|(_, end)| end).min()
     }
 
+    /// The same of all, whatever the hints.
+    pub fn next_end_of_all(&self, selectors: &SelectorSet, now: i64) -> Option<i64> {
+        self.matching(selectors).map(|(_, end)| end).filter(|end| now < *end).min()
+    }
+
     /// Whether a workload with these selectors has an identity at all, were it only not ended.
     pub fn is_entitled(&self, selectors: &SelectorSet) -> bool {
         self.entitled(selectors).next().is_some()
@@ -295,7 +300,15 @@ impl Identities {
         self.held_for(selectors).into_iter().map(|held| held.terms).collect()
     }
 
-    /// The same with what became of their X509-SVIDs.
+    /// Those of them that [`Identities::entries_for`] leaves out, since an older one has the same hint.
+    pub fn hidden_for(&self, selectors: &SelectorSet) -> Vec<&Arc<EntryTerms>> {
+        let all = self.all_entries_for(selectors);
+        let shown: HashSet<*const EntryTerms> =
+            self.only_oldest_of_hint(all.clone(), |terms| terms).into_iter().map(Arc::as_ptr).collect();
+        all.into_iter().filter(|terms| !shown.contains(&Arc::as_ptr(terms))).collect()
+    }
+
+    /// All of them with what became of their X509-SVIDs.
     pub fn held_for(&self, selectors: &SelectorSet) -> Vec<Held<'_>> {
         let signed = self.index.candidates(selectors).into_iter().map(|place| Held {
             terms: self.identities[place].terms(),

@@ -8,9 +8,11 @@ mod served;
 use std::collections::BTreeMap;
 
 use ironroot_agent::endpoints::{Limits, SdsConfig};
-use ironroot_agent::identities::Identities;
+use ironroot_agent::federated_bundles::FederatedBundles;
+use ironroot_agent::identities::{Identities, Identity};
+use ironroot_agent::report::Stands;
 use ironroot_agent::requests;
-use ironroot_agent::server_answers::EntryTerms;
+use ironroot_agent::server_answers::{EntryTerms, ForeignBundle};
 use ironroot_api::pb::discovery::{DiscoveryRequest, DiscoveryResponse};
 use ironroot_api::pb::envoy_core::DataSource;
 use ironroot_api::pb::envoy_core::Node;
@@ -19,6 +21,7 @@ use ironroot_api::pb::envoy_tls::secret::Type;
 use ironroot_api::pb::envoy_tls::{CertificateValidationContext, Secret, SpiffeCertValidatorConfig};
 use ironroot_api::pb::google::rpc;
 use ironroot_api::pb::secret::secret_discovery_service_client::SecretDiscoveryServiceClient;
+use ironroot_api::pb::types;
 use ironroot_api::unix_socket::connect;
 use log::Log;
 use prost::Message;
@@ -155,6 +158,21 @@ async fn who_asks_later_on_a_stream_is_told_what_is_its_own_by_then() {
     assert!(told.contains_key("spiffe://td/a") && !told.contains_key("spiffe://td/grouped"), "{:?}", told.keys());
 }
 
+/// `identities`, and the bundle of trust domain `other`.
+fn publish_federated(served: &Served, identities: Vec<Arc<Identity>>) {
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let authority = params.self_signed(&key).expect("signs").der().to_vec().into();
+    let authority = types::X509Certificate { asn1: authority, tainted: false };
+    let wire =
+        types::Bundle { trust_domain: "other".into(), x509_authorities: vec![authority], ..types::Bundle::default() };
+    let mut federated = FederatedBundles::default();
+    assert!(federated.add(Arc::new(ForeignBundle::from_answer(&wire, &td("other")).expect("a bundle"))));
+    let all = Identities::clone(&served.authority.snapshot(identities)).with_federated(federated);
+    served.publisher.send_replace(Arc::new(all));
+}
+
 /// With two identities for our own user, and one for another.
 fn two() -> Served {
     let served = Served::new(Limits::default());
@@ -229,20 +247,91 @@ async fn a_refusal_of_many_long_names_is_short() {
     assert!(refused.message().len() < 4096, "{}", refused.message().len());
 }
 
+/// An Envoy that only verifies others has no identity, and what it verifies them by is public.
 #[tokio::test]
-async fn who_has_no_entry_gets_no_bundle_either_and_leaves_its_line() {
+async fn who_has_no_entry_gets_the_trust_domains_bundle_as_of_spires_agent() {
+    let served = Served::new(Limits::default());
+    let terms = EntryTerms { federates_with: Some(vec![td("other")]), ..terms("/web", &["unix:uid:61001"]) };
+    publish_federated(&served, vec![served.authority.issue_for(terms, NOW - 60..NOW + 3600)]);
+    let bundle = |name: &str| vec![format!("{name}=bundle of [(\"td\", 1)]")];
+    for (names, wanted) in [
+        (&["ROOTCA"][..], bundle("ROOTCA")),
+        (&["ALL"], bundle("ALL")),
+        (&["spiffe://td"], bundle("spiffe://td")),
+        (&[], bundle("spiffe://td")),
+    ] {
+        assert_eq!(told(&fetch(&served, naming(names)).await.expect("public")), wanted, "{names:?}");
+        let mut envoy = Envoy::asks(&served, naming(names)).await;
+        assert_eq!(told(&envoy.next().await), wanted, "{names:?}");
+    }
+    let refused = fetch(&served, naming(&["spiffe://other"])).await.expect_err("no entry of its own federates");
+    assert_eq!(refused.code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn who_has_no_entry_and_asks_for_a_certificate_gets_none_and_leaves_its_line() {
     let (served, log) = (Served::new(Limits::default()), Log::start());
     served.publish(vec![served.authority.issue("/web", 61001, 3600)]);
-    for names in [&["ROOTCA"][..], &["default"], &[]] {
-        let refused = fetch(&served, naming(names)).await.expect_err("nobody");
-        assert_eq!((refused.code(), refused.message()), (Code::PermissionDenied, "no identity issued"));
-        let refused = Envoy::asks(&served, naming(names)).await.ending().await;
-        assert_eq!(refused.code(), Code::PermissionDenied);
-    }
+    let refused = fetch(&served, naming(&["default", "ROOTCA"])).await.expect_err("nobody");
+    let words = "workload is not authorized for the requested identities [\"default\"]";
+    assert_eq!((refused.code(), refused.message()), (Code::InvalidArgument, words));
+    let refused = Envoy::asks(&served, naming(&["spiffe://td/web"])).await.ending().await;
+    assert_eq!(refused.code(), Code::InvalidArgument);
     let log = log.text();
     let line = log.lines().find(|line| line.contains("No identity issued")).unwrap_or_else(|| panic!("{log}"));
     for part in ["method=\"FetchSecrets\"", "nearest=spiffe://td/web", "lacks=unix:uid:61001", "uid=0"] {
         assert!(line.contains(part), "{part} in {line}");
+    }
+}
+
+/// It is given what is known, and not told that there is no more.
+#[tokio::test]
+async fn while_a_server_has_not_answered_who_has_no_entry_gets_the_bundle_and_is_not_refused_for_good() {
+    let served = Served::new(Limits::default());
+    let some = served.authority.snapshot(vec![served.authority.issue("/web", 61001, 3600)]);
+    served.publisher.send_replace(Arc::new(Identities::clone(&some).partial(true)));
+    assert_eq!(told(&fetch(&served, naming(&["ROOTCA"])).await.expect("known")), ["ROOTCA=bundle of [(\"td\", 1)]"]);
+    for names in [&["default"][..], &["spiffe://other"], &[]] {
+        let early = fetch(&served, naming(names)).await.expect_err("too early");
+        assert_eq!(early.code(), Code::Unavailable, "{names:?}: {early}");
+    }
+    let whole = Identities::clone(&some);
+    served.publisher.send_replace(Arc::new(whole.clone()));
+    let mut envoy = Envoy::asks(&served, naming(&[])).await;
+    assert_eq!(told(&envoy.next().await), ["spiffe://td=bundle of [(\"td\", 1)]"]);
+    served.publish(vec![served.authority.issue("/a", 0, 3600)]);
+    assert!(secrets(&envoy.next().await).contains_key("spiffe://td/a"), "an entry that comes later is told of");
+    served.publisher.send_replace(Arc::new(whole.of_cast_out(Some(Stands::Banned))));
+    let refused = fetch(&served, naming(&["ROOTCA"])).await.expect_err("who is cast out hears of no new authorities");
+    assert_eq!((refused.code(), refused.message()), (Code::PermissionDenied, "no identity issued"));
+}
+
+/// SPIRE hides them in the Workload API alone.
+#[tokio::test]
+async fn entries_of_one_hint_are_all_served_and_the_workload_api_says_which_it_does_not_show() {
+    let (served, log) = (Served::new(Limits::default()), Log::start());
+    let hinted = |path: &str, created_at, foreign: &[&str], ttl| {
+        let federates_with = Some(foreign.iter().map(|name| td(name)).collect());
+        let hint = "internal".to_owned();
+        let terms = EntryTerms { hint, created_at, federates_with, ..terms(path, &["unix:uid:0"]) };
+        served.authority.issue_for(terms, NOW - 60..NOW + ttl)
+    };
+    let all = vec![hinted("/a", 2, &["other"], 60), hinted("/b", 1, &[], 3600)];
+    publish_federated(&served, all);
+    let everything = fetch(&served, naming(&[])).await.expect("served");
+    let names: Vec<_> = secrets(&everything).into_keys().collect();
+    assert_eq!(names, ["spiffe://other", "spiffe://td", "spiffe://td/a", "spiffe://td/b"]);
+    assert!(fetch(&served, naming(&["spiffe://td/a"])).await.is_ok());
+    assert!(!log.text().contains("duplicate hint"), "nothing is hidden from an Envoy");
+    for _ in 0..2 {
+        let shown = served::next(&mut served.fetch().await.expect("served")).await;
+        assert_eq!(served::ids(&shown), ["spiffe://td/b"], "the older one");
+    }
+    let log = log.text();
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("Ignoring entry with duplicate hint")).collect();
+    assert_eq!(lines.len(), 1, "{log}");
+    for part in ["hint=internal", "entry of /a", "spiffe_id=spiffe://td/a"] {
+        assert!(lines[0].contains(part), "{part} in {}", lines[0]);
     }
 }
 

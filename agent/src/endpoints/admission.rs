@@ -128,6 +128,8 @@ pub(super) enum About {
     Attestation,
     /// A caller without an identity.
     NoIdentity,
+    /// An entry of a caller's that is not shown, since an older one has the same hint.
+    Hidden,
     /// A caller whose identities are too old to be served.
     Expired,
     /// A JWT-SVID that could not be signed.

@@ -6,8 +6,7 @@
 //!                                        └──────── Resource: PEM, Any ◄──────────┘ again whenever what was named changes
 //! ```
 //! Names, defaults and texts are SPIRE's. Source: SPIRE, pkg/agent/endpoints/sdsv3/handler.go; Envoy, "xDS REST and gRPC protocol".
-//! Other than SPIRE's, this agent gives bundles too only to whom it has an entry for, pushes only what has changed of what was
-//! named, and answers a request that names several bundles.
+//! Other than SPIRE's, this agent pushes only what has changed of what was named, and answers a request that names several bundles.
 
 mod conversation;
 mod question;

@@ -6,6 +6,7 @@
 //! ```
 //! An API adds its messages (a [`Question`]) and nothing of this.
 
+mod hidden;
 mod nobody;
 mod question;
 mod referred;

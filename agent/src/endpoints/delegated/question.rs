@@ -61,9 +61,9 @@ impl Question for X509Svids {
         self.subject.check()?;
         let theirs = seen.all.all_for_selectors(seen.about, seen.now).into_iter();
         let identities = theirs.filter(|identity| may_be_handed_on(identity.terms())).cloned().collect();
-        let foreign = seen.view().bundles.into_keys().filter(|domain| domain != seen.all.trust_domain());
+        let foreign = seen.whole_view().bundles.into_keys().filter(|domain| domain != seen.all.trust_domain());
         let federates_with = foreign.map(|domain| domain.id().to_string()).collect();
-        Ok((Theirs { identities, federates_with }, seen.next_end().unwrap_or(NEVER)))
+        Ok((Theirs { identities, federates_with }, seen.next_end_of_all().unwrap_or(NEVER)))
     }
 
     fn is_same(&self, sent: &Theirs, now: &Theirs) -> bool {

@@ -15,7 +15,7 @@ use super::resource::{Resource, is_of_bundles, named};
 use super::{SdsConfig, SecretsApi};
 use crate::endpoints::admission::{About, Admission};
 use crate::endpoints::caller::Known;
-use crate::endpoints::serving::{Heard, Question, Seen};
+use crate::endpoints::serving::{Heard, NEVER, Question, Seen};
 
 /// Bytes of randomness in a nonce, which tells an answer from older ones on one stream. Source: SPIRE.
 const NONCE_BYTES: usize = 4;
@@ -81,6 +81,10 @@ impl Question for Stream {
         is_same(sent, now)
     }
 
+    fn named<'a>(&self, view: &'a Vec<Resource>) -> Option<Vec<&'a str>> {
+        Some(spiffe_ids(view))
+    }
+
     fn answer(&mut self, view: &Vec<Resource>) -> DiscoveryResponse {
         let nonce = nonce();
         let version = self.conversation.answer(nonce.clone()).to_string();
@@ -122,6 +126,10 @@ impl Question for OneRequest {
         is_same(sent, now)
     }
 
+    fn named<'a>(&self, view: &'a Vec<Resource>) -> Option<Vec<&'a str>> {
+        Some(spiffe_ids(view))
+    }
+
     /// Without version and nonce: there is no second answer. Source: SPIRE.
     fn answer(&mut self, view: &Vec<Resource>) -> DiscoveryResponse {
         let type_url = self.wanted.type_url.clone();
@@ -151,15 +159,33 @@ fn default_validation(config: &SdsConfig) -> Validation {
 }
 
 fn view(wanted: &Wanted, config: &SdsConfig, seen: &Seen<'_>) -> Result<(Vec<Resource>, Duration), Status> {
-    // Who has no entry here gets nothing, whatever it names.
-    let entries_last = seen.entries_last()?;
-    let found = named(wanted, config, &seen.view()).map_err(|unknown| not_theirs(&unknown, config, seen))?;
+    if seen.entries().is_empty() {
+        expect_bundles(wanted, seen)?;
+    }
+    let found = named(wanted, config, &seen.whole_view()).map_err(|unknown| not_theirs(&unknown, config, seen))?;
     found.iter().try_for_each(Resource::check)?;
-    Ok((found, seen.next_end().unwrap_or(entries_last)))
+    Ok((found, seen.next_end_of_all().unwrap_or(NEVER)))
+}
+
+/// Whether a caller without an entry may be answered: the trust domain's bundle is public, and an Envoy that only verifies others has
+/// no identity. Source: SPIRE. An agent that is cast out hears of no new authorities, and answers nobody.
+fn expect_bundles(wanted: &Wanted, seen: &Seen<'_>) -> Result<(), Status> {
+    if seen.all.cast_out().is_some() {
+        return Err(seen.no_identity());
+    }
+    // Who asks for all there is is not told that it is all before that is known.
+    if wanted.names.is_empty() { seen.expect_known() } else { Ok(()) }
 }
 
 /// Names that are nobody's; of identities that are late, when they come is all that can be said.
 fn not_theirs(unknown: &BTreeSet<String>, config: &SdsConfig, seen: &Seen<'_>) -> Status {
+    if seen.entries().is_empty() {
+        if let Err(early) = seen.expect_known() {
+            return early;
+        }
+        seen.is_nobody();
+        return not_authorized(unknown);
+    }
     if unknown.iter().any(|name| !is_of_bundles(name, config))
         && let Err(late) = seen.svids_last()
     {
@@ -169,6 +195,10 @@ fn not_theirs(unknown: &BTreeSet<String>, config: &SdsConfig, seen: &Seen<'_>) -
         return unasked;
     }
     seen.not_theirs(unknown, &listed(unknown));
+    not_authorized(unknown)
+}
+
+fn not_authorized(unknown: &BTreeSet<String>) -> Status {
     // Source of the text: SPIRE; names are quoted as Go quotes a list. A header holds no more than a few.
     let named = unknown.iter().take(MAX_LOGGED_NAMES).map(|name| format!("{:?}", clipped(name).to_string()));
     let mut names = named.collect::<Vec<_>>().join(" ");
@@ -195,6 +225,11 @@ fn listed(names: &BTreeSet<String>) -> String {
 
 fn is_same(sent: &[Resource], now: &[Resource]) -> bool {
     sent.len() == now.len() && sent.iter().zip(now).all(|(sent, now)| sent.looks_like(now))
+}
+
+/// Of the identities in an answer.
+fn spiffe_ids(view: &[Resource]) -> Vec<&str> {
+    view.iter().filter_map(Resource::spiffe_id).collect()
 }
 
 fn resources(view: &[Resource]) -> Vec<prost_types::Any> {

@@ -104,6 +104,14 @@ impl Resource {
         }
     }
 
+    /// Of the identity that it is, if it is one.
+    pub fn spiffe_id(&self) -> Option<&str> {
+        match self {
+            Self::Certificate { identity, .. } => Some(identity.spiffe_id().as_str()),
+            Self::Bundles { .. } => None,
+        }
+    }
+
     /// Whether it can be given in its form at all.
     pub fn check(&self) -> Result<(), Status> {
         match self {

@@ -37,11 +37,16 @@ impl Serving {
 
     /// The same of selectors that nothing is missing of.
     pub fn nothing_for(&self, peer: &Peer, selectors: &SelectorSet, method: &'static str, all: &Identities) -> Status {
-        if all.is_partial() {
-            return Status::unavailable(
-                "one of this agent's servers has not answered yet: it may have an identity for this workload",
-            );
+        if let Err(early) = expect_whole(all) {
+            return early;
         }
+        self.is_nobody(peer, selectors, method, all);
+        //= WLA-14 SPIFFE Workload API 5.2.1: "the server SHOULD respond with the "PermissionDenied" gRPC status code"
+        Status::permission_denied("no identity issued")
+    }
+
+    /// Says in the log that a caller has no identity.
+    pub fn is_nobody(&self, peer: &Peer, selectors: &SelectorSet, method: &'static str, all: &Identities) {
         let (uid, pid) = (peer.uid(), peer.pid());
         if let Some(pass) = self.0.admission.should_log(uid, About::NoIdentity, Instant::now()) {
             let (nearest, lacks) = nearest(all, selectors);
@@ -49,8 +54,6 @@ impl Serving {
             let suppressed = pass.suppressed;
             warn!(uid, pid, method, registered = false, %selectors, %nearest, %lacks, suppressed, "No identity issued");
         }
-        //= WLA-14 SPIFFE Workload API 5.2.1: "the server SHOULD respond with the "PermissionDenied" gRPC status code"
-        Status::permission_denied("no identity issued")
     }
 
     /// The refusal of a caller that has identities, and asks for another one.
@@ -87,6 +90,16 @@ impl Serving {
             });
         let (selectors, suppressed) = (listed(selectors), pass.suppressed);
         warn!(uid, pid, method, %names, %selectors, %nearest, %lacks, suppressed, "asked for what is not its own");
+    }
+}
+
+/// Refuses to say that somebody has nothing while a server that may have something has not been heard.
+pub(super) fn expect_whole(all: &Identities) -> Result<(), Status> {
+    match all.is_partial() {
+        true => Err(Status::unavailable(
+            "one of this agent's servers has not answered yet: it may have an identity for this workload",
+        )),
+        false => Ok(()),
     }
 }
 

@@ -9,6 +9,7 @@ use ironroot_attest::SelectorSet;
 use tonic::Status;
 use tracing::warn;
 
+use super::nobody::expect_whole;
 use super::subscription::NEVER;
 use super::{Attested, Serving, View};
 use crate::endpoints::admission::About;
@@ -43,6 +44,13 @@ impl Seen<'_> {
         View::of(self.all, self.own.clone(), self.identities(), self.all.federated_for(self.about))
     }
 
+    /// The same whatever the hints: those tell identities apart for who reads the Workload API, and nobody else is shown them.
+    pub fn whole_view(&self) -> View {
+        let theirs = self.all.all_for_selectors(self.about, self.now).into_iter().cloned().collect();
+        let federated = self.all.federated_of(&self.all.all_entries_for(self.about));
+        View::of(self.all, self.own.clone(), theirs, federated)
+    }
+
     /// The identities that have not ended, in the order of their entries' IDs.
     pub fn identities(&self) -> Vec<Arc<Identity>> {
         self.all.for_selectors(self.about, self.now).into_iter().cloned().collect()
@@ -69,8 +77,23 @@ impl Seen<'_> {
 
     /// How long none of the X509-SVIDs ends, if there are some.
     pub fn next_end(&self) -> Option<Duration> {
-        let end = self.all.next_end(self.about, self.now)?;
-        Some(Duration::from_secs(u64::try_from(end.saturating_sub(self.now)).unwrap_or(0).max(1)))
+        self.all.next_end(self.about, self.now).map(|end| self.until(end))
+    }
+
+    /// The same of all, whatever the hints.
+    pub fn next_end_of_all(&self) -> Option<Duration> {
+        self.all.next_end_of_all(self.about, self.now).map(|end| self.until(end))
+    }
+
+    /// Whether all is known that the caller may have: somebody may not have answered yet.
+    pub fn expect_known(&self) -> Result<(), Status> {
+        self.attested.expect_asked()?;
+        expect_whole(self.all)
+    }
+
+    /// Says in the log that the caller has no identity.
+    pub fn is_nobody(&self) {
+        self.serving.is_nobody(&self.caller.peer, &self.attested.selectors, self.method, self.all);
     }
 
     /// The refusal of a caller without an identity, said in the log.
@@ -87,6 +110,10 @@ impl Seen<'_> {
     pub fn not_theirs(&self, names: &BTreeSet<String>, listed: &str) {
         let held = self.all.entries().find(|terms| names.contains(terms.spiffe_id.as_str()));
         self.serving.not_theirs(&self.caller.peer, &self.attested.selectors, self.method, listed, held);
+    }
+
+    fn until(&self, end: i64) -> Duration {
+        Duration::from_secs(u64::try_from(end.saturating_sub(self.now)).unwrap_or(0).max(1))
     }
 
     fn all_expired(&self) -> Status {

@@ -169,8 +169,10 @@ impl<Q: Question> Subscription<Q> {
         let now = (self.serving.0.now)();
         let all = self.identities.borrow();
         let theirs = all.for_selectors(self.question.about(&self.attested), now);
-        let all_of_theirs = || theirs.iter().map(|identity| identity.spiffe_id().as_str()).collect();
-        let spiffe_ids = self.question.named(view).unwrap_or_else(all_of_theirs);
+        let spiffe_ids = self.question.named(view).unwrap_or_else(|| {
+            self.serving.hides(&self.caller.peer, self.question.about(&self.attested), Q::METHOD, &all);
+            theirs.iter().map(|identity| identity.spiffe_id().as_str()).collect()
+        });
         spiffe_ids.iter().for_each(|spiffe_id| info!(target: SPANS, spiffe_id, what = Q::WHAT, "served"));
         let (uid, pid) = (self.caller.peer.uid(), self.caller.peer.pid());
         info!(uid, pid, ?spiffe_ids, what = Q::WHAT, "served a workload");

@@ -31,6 +31,7 @@ impl WorkloadApi {
         let wanted = wanted(&spiffe_id)?;
         let attested = serving.attest(&caller).await?;
         let all = serving.started()?;
+        serving.hides(&caller.peer, &attested.selectors, FETCH, &all);
         let mut entries = all.entries_for(&attested.selectors);
         //= WLA-09 SPIFFE Workload API 6.2.1: "the server MUST return JWT-SVIDs for all identities authorized for the client."
         entries.retain(|terms| wanted.as_ref().is_none_or(|wanted| terms.spiffe_id == *wanted));
