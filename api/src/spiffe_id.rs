@@ -187,10 +187,11 @@ impl SpiffeId {
         types::Spiffeid { trust_domain: self.trust_domain_name().to_owned(), path: self.path().to_owned() }
     }
 
-    /// The parsed form of a wire ID; a missing message is refused.
+    /// The parsed form of a wire ID; a missing message is refused. The trust domain may be written as its SPIFFE ID. Source: SPIRE.
     pub fn from_pb(id: Option<&types::Spiffeid>) -> Result<Self, SpiffeIdError> {
         let id = id.ok_or(SpiffeIdError::Missing)?;
-        Self::from_parts(&id.trust_domain, &id.path)
+        let name = id.trust_domain.strip_prefix("spiffe://").unwrap_or(&id.trust_domain);
+        Self::from_parts(name, &id.path)
     }
 }
 
@@ -301,6 +302,10 @@ mod tests {
         let id = SpiffeId::parse("spiffe://1.2.3.4/spire/agent/x").expect("legal");
         assert_eq!((id.trust_domain_name(), id.path()), ("1.2.3.4", "/spire/agent/x"));
         assert_eq!(SpiffeId::from_pb(Some(&id.to_pb())), Ok(id.clone()));
+        let with_scheme = types::Spiffeid { trust_domain: "spiffe://1.2.3.4".into(), ..id.to_pb() };
+        assert_eq!(SpiffeId::from_pb(Some(&with_scheme)), Ok(id.clone()), "as SPIRE takes it");
+        let twice = types::Spiffeid { trust_domain: "spiffe://spiffe://1.2.3.4".into(), ..id.to_pb() };
+        assert_eq!(SpiffeId::from_pb(Some(&twice)), Err(SpiffeIdError::TrustDomain));
         assert!(id.is_reserved());
         assert_eq!(SpiffeId::from_parts("td/x", "/y"), Err(SpiffeIdError::TrustDomain));
         assert_eq!(SpiffeId::from_parts("td", "y"), Err(SpiffeIdError::Path));

@@ -171,6 +171,15 @@ fn the_forms_of_existing_files_are_understood() {
 
 //= FLT-S19 REG-14
 #[test]
+fn an_administrator_of_another_trust_domain_is_refused_with_what_is_the_matter() {
+    let admin = r#"admin_ids = ["spiffe://example.org/a", "spiffe://other.org/b"]"#;
+    let told = mistakes(&minimal(admin, ""));
+    let wanted =
+        "trust domain is \"other.org\", not \"example.org\": administrators of other trust domains are not supported";
+    assert!(told.iter().any(|line| line.contains("server.admin_ids") && line.ends_with(wanted)), "{told:?}");
+}
+
+#[test]
 fn every_mistake_is_reported_at_once_with_its_line() {
     let text = r#"server {
     trust_domain = "Example.org"

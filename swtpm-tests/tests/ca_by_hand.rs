@@ -140,23 +140,27 @@ fn a_ca_is_replaced_by_hand_step_by_step_and_nothing_of_it_is_left() {
 /// As SPIRE's server counts them: whoever watches rotations sees those that an operator orders.
 #[test]
 fn what_is_prepared_and_activated_by_hand_is_counted_with_what_the_rotation_does() {
-    run(async {
-        let lab = Lab::new();
-        let server = Running::start(&lab, NOW).await;
-        for purpose in [CA, Purpose::Jwt] {
-            let counts = || {
-                let (all, of) = (server.ca.steps_done(), purpose);
-                let codes: Vec<_> = all.of(of).prepared.by_code().map(|(code, time)| (code, time.times())).collect();
-                (codes, all.of(of).activated.count(), all.of(of).failed.count())
-            };
-            let before = counts();
-            let prepared = server.done(Order::Prepare(purpose)).await;
-            server.done(Order::Activate(purpose, prepared.id.clone())).await;
-            server.refused(Order::Activate(purpose, prepared.id)).await;
-            let (codes, activated, failed) = before;
-            let codes = codes.into_iter().map(|(code, times)| (code, times + 1)).collect();
-            assert_eq!(counts(), (codes, activated + 1, failed), "{purpose:?}");
-        }
+    const TEST: &str = "what_is_prepared_and_activated_by_hand_is_counted_with_what_the_rotation_does";
+    SoftHsm::run_in_child(TEST, |hsm| {
+        run(async {
+            let lab = Lab::new(hsm, DAY).with_jwt();
+            let server = Running::start(&lab, NOW).await;
+            for purpose in [CA, Purpose::Jwt] {
+                let counts = || {
+                    let steps = server.ca.steps_done().of(purpose);
+                    let codes: Vec<_> =
+                        steps.prepared.by_code().map(|(code, elapsed)| (code, elapsed.times())).collect();
+                    (codes, steps.activated.count(), steps.failed.count())
+                };
+                let before = counts();
+                let prepared = server.done(Order::Prepare(purpose)).await;
+                server.done(Order::Activate(purpose, prepared.id.clone())).await;
+                server.refused(Order::Activate(purpose, prepared.id)).await;
+                let (codes, activated, failed) = before;
+                let codes: Vec<_> = codes.into_iter().map(|(code, times)| (code, times + 1)).collect();
+                assert_eq!(counts(), (codes, activated + 1, failed), "{purpose:?}");
+            }
+        });
     });
 }
 

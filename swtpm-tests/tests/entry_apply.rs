@@ -175,6 +175,44 @@ fn what_entry_show_prints_of_one_server_is_what_apply_makes_of_another() {
 }
 
 /// The commands of a pipeline's file, job by job in its order.
+/// A server takes 10,000 items at once; the move from SPIRE brings more in one file, and it is one command for them.
+#[test]
+fn a_file_of_more_than_a_server_takes_at_once_is_created_changed_and_deleted_by_one_command_each() {
+    const MANY: u32 = 10_050;
+    let server = Server::start(&ServerOptions::default());
+    let directory = tempfile::tempdir().expect("directory");
+    let file = directory.path().join("entries.json");
+    let say = |ttl: u32| {
+        let entries = (0..MANY).map(|number| {
+            let mut entry = entry(&format!("/app/{number}"), number);
+            entry["entry_id"] = format!("app-{number}").into();
+            entry["x509_svid_ttl"] = ttl.into();
+            entry
+        });
+        write(&file, &entries.collect::<Vec<_>>());
+        file.to_str().expect("text").to_owned()
+    };
+    let count = |ttl: &str, told: &str| told.matches(&format!("X509-SVID TTL           : {ttl}\n")).count();
+    let created = server.cli(&["entry", "create", "-data", &say(60)]);
+    assert_eq!(count("60", &created), MANY as usize, "{}", &created[..200]);
+    let again = server.cli_output(&["entry", "create", "-data", &say(60), "-output", "json"]);
+    let results: Value = serde_json::from_slice(&again.stdout).expect("JSON");
+    let results = results["results"].as_array().expect("results");
+    assert_eq!(results.len(), MANY as usize, "each is answered, in one list");
+    assert!(results.iter().all(|result| result["status"]["code"] == 6), "AlreadyExists");
+    assert_eq!(results[10_010]["entry"]["id"], "app-10010", "in the order of the file");
+    let changed = server.cli(&["entry", "update", "-data", &say(120)]);
+    assert_eq!(count("120", &changed), MANY as usize);
+    std::fs::write(
+        &file,
+        json!({ "ids": (0..MANY).map(|number| format!("app-{number}")).collect::<Vec<_>>() }).to_string(),
+    )
+    .expect("written");
+    let deleted = server.cli(&["entry", "delete", "-file", file.to_str().expect("text")]);
+    assert!(deleted.contains(&format!("Deleted {MANY} entries successfully")), "{}", &deleted[deleted.len() - 200..]);
+    assert_eq!(ids(&server), Vec::<String>::new());
+}
+
 fn jobs(file: &str) -> Vec<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/ci").join(file);
     let text = std::fs::read_to_string(path).expect("shipped");

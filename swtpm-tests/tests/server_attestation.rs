@@ -290,7 +290,12 @@ async fn nonsense_is_refused_by_name_and_leaves_nothing_behind() {
         ("a response first", vec![response()], Code::InvalidArgument, "params"),
         ("no data", vec![first(no_data)], Code::InvalidArgument, "attestation data"),
         ("no CSR message", vec![first(no_csr)], Code::InvalidArgument, "X509-SVID parameters"),
-        ("an empty type", vec![first(params("", vec![], good()))], Code::FailedPrecondition, "type"),
+        (
+            "an empty type",
+            vec![first(params("", vec![], good()))],
+            Code::InvalidArgument,
+            "missing attestation data type",
+        ),
         ("an unknown type", vec![first(params("aws_iid", vec![1], good()))], Code::FailedPrecondition, "aws_iid"),
         ("a long type", vec![first(params(&"x".repeat(5000), vec![], good()))], Code::FailedPrecondition, "xxx"),
         ("an empty CSR", vec![first(params("join_token", b"x".to_vec(), vec![]))], Code::InvalidArgument, "CSR"),

@@ -195,7 +195,8 @@ async fn ids_that_a_lenient_parser_would_repair_are_refused() {
         ("LAB.EXAMPLE", "/x"),
         ("lab.example:443", "/x"),
         ("u@lab.example", "/x"),
-        ("spiffe://lab.example", "/x"),
+        ("spiffe://spiffe://lab.example", "/x"),
+        ("spiffe://lab.example/", "/x"),
         ("lab.example/x", "/y"),
         ("", "/x"),
     ] {
@@ -206,6 +207,18 @@ async fn ids_that_a_lenient_parser_would_repair_are_refused() {
             assert_eq!(code(&result.status), Code::InvalidArgument, "{trust_domain:?} {path:?}: {result:?}");
         }
     }
+}
+
+/// As in SPIRE, and in the RPCs of federation here.
+#[tokio::test]
+async fn a_trust_domain_may_be_written_as_its_spiffe_id_and_is_shown_as_its_name() {
+    let mut lab = lab().await;
+    let id = |path: &str| Some(types::Spiffeid { trust_domain: format!("spiffe://{TRUST_DOMAIN}"), path: path.into() });
+    let asked =
+        types::Entry { spiffe_id: id("/with-scheme/x"), parent_id: id("/with-scheme"), ..entry("/with-scheme", "/x") };
+    let created = lab.create(vec![asked]).await.remove(0);
+    assert_eq!(code(&created.status), Code::Ok, "{created:?}");
+    assert_eq!(created.entry.expect("shown").spiffe_id, spiffe_id("/with-scheme/x"));
 }
 
 #[tokio::test]
@@ -272,6 +285,17 @@ async fn deletions_are_answered_one_by_one_and_batches_have_a_bound() {
     let status = lab.entries.batch_delete_entry(too_many).await.expect_err("refused");
     assert_eq!(status.code(), Code::InvalidArgument);
     assert!(status.message().contains("10001"), "{status}");
+}
+
+#[tokio::test]
+async fn a_batch_that_is_too_long_is_told_to_come_as_several() {
+    let mut lab = lab().await;
+    for (length, counted) in [(10_010, "batch has 10010 items"), (10_100, "request has more than 10016 items")] {
+        let ids = vec!["x".to_owned(); length];
+        let refused = lab.entries.batch_delete_entry(BatchDeleteEntryRequest { ids }).await.expect_err("too long");
+        assert_eq!(refused.code(), Code::InvalidArgument);
+        assert_eq!(refused.message(), format!("{counted}: at most 10000 in a batch; send several"));
+    }
 }
 
 #[tokio::test]

@@ -182,6 +182,20 @@ async fn a_status_has_a_bound_and_needs_a_certificate() {
     assert_eq!(status.code(), Code::InvalidArgument);
 }
 
+#[tokio::test]
+async fn a_status_that_names_no_version_leaves_the_one_that_is_known() {
+    let (_server, client) = lab().await;
+    let agent = client.agent().await;
+    for version in ["1.2.3", ""] {
+        let status = PostStatusRequest { agent_version: version.to_owned(), ..Default::default() };
+        agent.agents().post_status(status).await.expect("noted");
+        let mut agents = AgentClient::new(client.admin().await);
+        let asked = GetAgentRequest { id: id_of(&agent), output_mask: None };
+        let known = agents.get_agent(asked).await.expect("there").into_inner();
+        assert_eq!(known.agent_version, "1.2.3", "after {version:?}");
+    }
+}
+
 fn hash(digit: char) -> String {
     digit.to_string().repeat(64)
 }

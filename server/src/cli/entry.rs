@@ -2,6 +2,7 @@
 
 mod advice;
 mod apply;
+mod batches;
 mod changes;
 mod data_file;
 mod delete;

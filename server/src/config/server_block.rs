@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ironroot_api::tls::KeyExchanges;
-use ironroot_api::{MlDsa, SpiffeId, TrustDomain};
+use ironroot_api::{MlDsa, SpiffeId, SpiffeIdError, TrustDomain};
 use ironroot_hsm::KeyKind;
 use ironroot_shell::settings::{Section, format_duration, places};
 
@@ -334,11 +334,18 @@ fn read_rate_limits(section: &Section<'_>) -> RateLimits {
     limits
 }
 
-/// Admins of other trust domains need federation, which is not there yet.
+/// Those of other trust domains would have rights by certificates that no CA of this data store has signed.
 fn own_admins(server: &Section<'_>, trust_domain: Option<&TrustDomain>, ids: Vec<SpiffeId>) -> Vec<SpiffeId> {
     let Some(trust_domain) = trust_domain else { return ids };
     let own = |id: SpiffeId| {
-        id.as_member_of(trust_domain).map_err(|error| server.mistake("admin_ids", error.to_string())).ok()
+        let refused = |error| match error {
+            SpiffeIdError::OtherTrustDomain { .. } => {
+                server
+                    .mistake("admin_ids", format!("{error}: administrators of other trust domains are not supported"));
+            }
+            _ => server.mistake("admin_ids", error.to_string()),
+        };
+        id.as_member_of(trust_domain).map_err(refused).ok()
     };
     ids.into_iter().filter_map(own).collect()
 }

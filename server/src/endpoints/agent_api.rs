@@ -102,7 +102,10 @@ impl Agent for AgentApi {
         if version.len() > crate::facts::agent::MAX_AGENT_VERSION_BYTES {
             return Err(Status::invalid_argument("agent version is longer than 255 characters"));
         }
-        self.0.registry.set_agent_version(&agent, &version).await.map_err(store_status)?;
+        // Source: SPIRE, which takes no version for no news.
+        if !version.is_empty() {
+            self.0.registry.set_agent_version(&agent, &version).await.map_err(store_status)?;
+        }
         Ok(Response::new(PostStatusResponse {}))
     }
 }

@@ -256,5 +256,5 @@ pub(super) fn within_batch(length: usize) -> Result<(), Status> {
     if length <= MAX_ENTRIES {
         return Ok(());
     }
-    Err(Status::invalid_argument(format!("batch has {length} items, at most {MAX_ENTRIES} are accepted")))
+    Err(Status::invalid_argument(format!("batch has {length} items: at most {MAX_ENTRIES} in a batch; send several")))
 }

@@ -72,7 +72,7 @@ fn judge(
     let new = NewEntry::from_pb(&wire, &rules.trust_domain).map_err(|refusal| describe(&refusal))?;
     if let Some(domain) = wire.federates_with.iter().find(|name| !bundles.iter().any(|held| held.as_str() == **name)) {
         return Err(format!(
-            "it federates with {domain}, whose bundle is not taken over: set that one here (bundle set), then create the entry"
+            "it federates with {domain}, whose bundle is not taken over: set one that our rules take (bundle set), then create the entry"
         ));
     }
     new.take_over(revision, created_at).ok_or_else(|| "it has no ID".to_owned())

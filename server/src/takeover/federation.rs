@@ -100,8 +100,9 @@ fn judge_bundle(found: &SpireBundle) -> Result<Bundle, String> {
         refresh_hint: stored.refresh_hint,
         ..types::Bundle::default()
     };
-    Bundle::from_pb(&wire)
-        .map_err(|error| format!("our rules refuse it: {}; set it here (bundle set)", describe(&error)))
+    Bundle::from_pb(&wire).map_err(|error| {
+        format!("our rules refuse it: {}; bundle set would too: ask that trust domain for another", describe(&error))
+    })
 }
 
 fn judge_relationship(found: &SpireRelationship, rules: &Rules) -> Result<FederationRelationship, String> {

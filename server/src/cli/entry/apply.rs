@@ -19,20 +19,15 @@ use ironroot_shell::command_line::{CommandError, Reply, replace_file};
 use tonic::transport::Channel;
 
 use super::advice;
+use super::batches::{AT_ONCE, MAX_ANSWER_BYTES, PATIENCE_SECONDS};
 use super::data_file::{self, Read};
 use crate::cli::connection::Connection;
 use owner::Owner;
 use plan::Plan;
 use report::{Done, Outcome, reply};
 
-/// Entries asked for, or changed, at once.
-const AT_ONCE: usize = 500;
-/// Longest answer accepted, bytes: a page of entries with thousands of selectors each.
-const MAX_ANSWER_BYTES: usize = 256 * 1024 * 1024;
 /// Mode of a file that another user's exporter reads; it names nobody.
 const READABLE: u32 = 0o644;
-/// Longest all of it may take, seconds: a hundred thousand entries take far less.
-const PATIENCE_SECONDS: u64 = 900;
 
 /// Brings the server's entries to what a file says; -dryRun says what that would change.
 #[derive(Debug, Args)]

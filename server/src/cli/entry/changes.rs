@@ -18,6 +18,7 @@ use tonic::Code;
 use tonic::transport::Channel;
 
 use super::advice;
+use super::batches::{MAX_ANSWER_BYTES, PATIENCE_SECONDS, in_batches};
 use super::data_file::{self, Read};
 use super::selection::to_pb;
 use super::show_text::describe;
@@ -145,12 +146,16 @@ pub(in crate::cli) struct Create {
 
 impl Create {
     pub(super) fn execute(self) -> ExitCode {
-        self.connection.run(async |connection| {
+        self.connection.run_for(PATIENCE_SECONDS, async |connection| {
             let Read { content: entries, notes } = self.entries()?;
             let channel = connection.open().await?;
-            let request = BatchCreateEntryRequest { entries: entries.clone(), output_mask: None };
-            let response = EntryClient::new(channel.clone()).batch_create_entry(request).await?.into_inner();
-            let results: Vec<_> = response.results.into_iter().map(|result| (result.status, result.entry)).collect();
+            let mut client = EntryClient::new(channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES);
+            let create = async |entries| {
+                let request = BatchCreateEntryRequest { entries, output_mask: None };
+                let results = client.batch_create_entry(request).await?.into_inner().results;
+                Ok(results.into_iter().map(|result| (result.status, result.entry)).collect())
+            };
+            let results = in_batches(&entries, create, unanswered).await?;
             let notes = notes + &advice::notes(channel, stored(&results)).await;
             Ok(Reply { notes, ..reply("create", results, &entries) })
         })
@@ -193,13 +198,13 @@ pub(in crate::cli) struct Update {
 
 impl Update {
     pub(super) fn execute(self) -> ExitCode {
-        self.connection.run(async |connection| {
+        self.connection.run_for(PATIENCE_SECONDS, async |connection| {
             let Read { content: mut entries, notes } = self.entries()?;
             let channel = connection.open().await?;
             if !self.force {
                 self.refuse_orphans(channel.clone(), &entries).await?;
             }
-            let mut client = EntryClient::new(channel.clone());
+            let mut client = EntryClient::new(channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES);
             if let ([entry], None, true) =
                 (entries.as_mut_slice(), &self.fields.data, self.fields.attributes(None).is_some())
             {
@@ -208,9 +213,12 @@ impl Update {
                 let existing = client.get_entry(request).await?.into_inner();
                 entry.additional_attributes = self.fields.attributes(existing.additional_attributes);
             }
-            let request = BatchUpdateEntryRequest { entries: entries.clone(), ..BatchUpdateEntryRequest::default() };
-            let response = client.batch_update_entry(request).await?.into_inner();
-            let results: Vec<_> = response.results.into_iter().map(|result| (result.status, result.entry)).collect();
+            let update = async |entries| {
+                let request = BatchUpdateEntryRequest { entries, ..BatchUpdateEntryRequest::default() };
+                let results = client.batch_update_entry(request).await?.into_inner().results;
+                Ok(results.into_iter().map(|result| (result.status, result.entry)).collect())
+            };
+            let results = in_batches(&entries, update, unanswered).await?;
             let notes = notes + &advice::notes(channel, stored(&results)).await;
             Ok(Reply { notes, ..reply("update", results, &entries) })
         })
@@ -235,6 +243,11 @@ impl Update {
             (None, None) => Err(CommandError::Usage("entry ID is required".to_owned())),
         }
     }
+}
+
+/// What became of an entry whose request had no answer.
+fn unanswered(_: &Entry, status: &tonic::Status) -> (Option<Status>, Option<Entry>) {
+    (Some(Status { code: status.code() as i32, message: status.message().to_owned() }), None)
 }
 
 /// The entries that are stored now.

@@ -5,13 +5,16 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use ironroot_api::pb::entry::BatchDeleteEntryRequest;
+use ironroot_api::pb::entry::batch_delete_entry_response::Result as Deleted;
 use ironroot_api::pb::entry::entry_client::EntryClient;
-use ironroot_api::pb::entry::{BatchDeleteEntryRequest, BatchDeleteEntryResponse};
+use ironroot_api::pb::types::Status;
 use ironroot_shell::command_line::{CommandError, Reply, code_name};
 use serde_json::{Value, json};
 use tonic::Code;
 
 use super::advice;
+use super::batches::{PATIENCE_SECONDS, in_batches};
 use super::data_file::{self, Read};
 use crate::cli::connection::Connection;
 use crate::cli::messages;
@@ -36,7 +39,7 @@ pub(in crate::cli) struct Delete {
 
 impl Delete {
     pub(super) fn execute(self) -> ExitCode {
-        self.connection.run(async |connection| {
+        self.connection.run_for(PATIENCE_SECONDS, async |connection| {
             let Read { content: ids, notes } = match &self.file {
                 Some(path) => data_file::ids(path)?,
                 None => Read { content: vec![self.only_id()?], notes: String::new() },
@@ -45,9 +48,11 @@ impl Delete {
             if !self.force {
                 advice::refuse_orphans(channel.clone(), ids.clone(), |_, _| false).await?;
             }
-            let request = BatchDeleteEntryRequest { ids };
-            let response = EntryClient::new(channel).batch_delete_entry(request).await?;
-            Ok(Reply { notes, ..reply(&response.into_inner()) })
+            let mut client = EntryClient::new(channel);
+            let delete =
+                async |ids| Ok(client.batch_delete_entry(BatchDeleteEntryRequest { ids }).await?.into_inner().results);
+            let results = in_batches(&ids, delete, unanswered).await?;
+            Ok(Reply { notes, ..reply(&results) })
         })
     }
 }
@@ -65,15 +70,21 @@ impl Delete {
     }
 }
 
-fn reply(response: &BatchDeleteEntryResponse) -> Reply {
-    let json: Vec<Value> = response
-        .results
+/// What became of an entry whose request had no answer.
+#[expect(clippy::ptr_arg, reason = "an item of the list of IDs")]
+fn unanswered(id: &String, status: &tonic::Status) -> Deleted {
+    let status = Status { code: status.code() as i32, message: status.message().to_owned() };
+    Deleted { status: Some(status), id: id.clone() }
+}
+
+fn reply(results: &[Deleted]) -> Reply {
+    let json: Vec<Value> = results
         .iter()
         .map(|result| messages::result(result.status.as_ref(), "id", Some(result.id.clone().into())))
         .collect();
     let mut reply = Reply::new(json!({ "results": json }), "");
     let mut deleted = 0;
-    for result in &response.results {
+    for result in results {
         let status = result.status.clone().unwrap_or_default();
         if status.code == Code::Ok as i32 {
             deleted += 1;
@@ -84,7 +95,7 @@ fn reply(response: &BatchDeleteEntryResponse) -> Reply {
         }
         .expect("writing to a string cannot fail");
     }
-    let failed = response.results.len() - deleted;
+    let failed = results.len() - deleted;
     reply.failed = failed > 0;
     if reply.failed {
         reply.complaints.push_str("Error: failed to delete one or more entries\n");

@@ -90,6 +90,9 @@ impl Conversation {
         let params = self.params().await?;
         let data = params.data.ok_or_else(|| Status::invalid_argument("missing attestation data"))?;
         let csr = params.params.ok_or_else(|| Status::invalid_argument("missing X509-SVID parameters"))?.csr;
+        if data.r#type.is_empty() {
+            return Err(Status::invalid_argument("missing attestation data type"));
+        }
         let attestation = &self.server.node_attestation;
         let evidence = attestation.read(&data.r#type, &data.payload).map_err(attestation_status);
         self.device = evidence.as_ref().ok().and_then(Evidence::device);

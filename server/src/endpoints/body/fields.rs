@@ -4,6 +4,8 @@
 use ironroot_api::arriving::{Fields, Walk, WalkError};
 use thiserror::Error;
 
+use super::super::policy::MAX_ENTRIES;
+
 /// Most fields of a message, and of the messages that its fields are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FieldLimits {
@@ -27,11 +29,16 @@ pub struct Counted {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum FieldError {
     /// More fields than this kind of request may have.
-    #[error("request has more than {0} items")]
+    #[error("request has more than {0} items{advice}", advice = advice(*.0))]
     TooMany(usize),
     /// Not what a protobuf encoder makes.
     #[error("request is not a protobuf message")]
     Malformed,
+}
+
+/// What to do, if it is a batch.
+fn advice(limit: usize) -> String {
+    if limit > MAX_ENTRIES { format!(": at most {MAX_ENTRIES} in a batch; send several") } else { String::new() }
 }
 
 /// A message of which some bytes have been seen.

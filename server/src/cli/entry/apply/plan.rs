@@ -14,7 +14,7 @@ use crate::facts::entry::NewEntry;
 /// What the server alone decides of an entry.
 const NOT_COMPARED: [&str; 2] = ["revision_number", "created_at"];
 
-/// What makes an entry that one and no other: there is only one with these.
+/// What makes an entry that one and no other, unless one has been changed into what another is: then their IDs do.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     spiffe_id: String,
@@ -58,11 +58,11 @@ pub(super) fn wanted(entries: Vec<EntryOrMistakes>, owner: Option<&Owner>) -> Re
                 continue;
             }
         };
-        let key = Key::of(&entry);
+        let (key, has_id) = (Key::of(&entry), !entry.id.is_empty());
         if let (true, Some(owner)) = (entry.id.is_empty(), owner) {
             entry.id = owner.id(&key);
         }
-        if let Some(other) = by_key.insert(key, number) {
+        if let Some((other, _)) = by_key.insert(key, (number, has_id)).filter(|(_, other)| !(has_id && *other)) {
             mistakes.push(format!("entry {number}: has the SPIFFE ID, parent and selectors of entry {other}"));
         } else if let Some(other) =
             Some(&entry.id).filter(|id| !id.is_empty()).and_then(|id| by_id.insert(id.clone(), number))
@@ -81,12 +81,22 @@ impl Plan {
     pub fn new(wanted: Vec<Entry>, there: Vec<Entry>, owner: Option<&Owner>, prune: bool) -> Self {
         let there: Vec<Entry> = there.into_iter().map(|entry| normal(&entry).unwrap_or(entry)).collect();
         let by_id: HashMap<&str, &Entry> = there.iter().map(|entry| (&*entry.id, entry)).collect();
-        let by_key: HashMap<Key, &Entry> = there.iter().map(|entry| (Key::of(entry), entry)).collect();
+        let mut by_key: HashMap<Key, Vec<&Entry>> = HashMap::new();
+        there.iter().for_each(|entry| by_key.entry(Key::of(entry)).or_default().push(entry));
         let (mut plan, mut kept) = (Self::default(), HashSet::new());
         for mut entry in wanted {
-            let same = by_key.get(&Key::of(&entry)).copied();
-            let now = if entry.id.is_empty() { same } else { by_id.get(&*entry.id).copied() };
-            match (now, same) {
+            let all_same = by_key.get(&Key::of(&entry)).map(Vec::as_slice).unwrap_or_default();
+            if let ([_, _, ..], true) = (all_same, entry.id.is_empty()) {
+                plan.conflicts.push(several(&entry, all_same));
+                continue;
+            }
+            let now = match &*entry.id {
+                "" => all_same.first().copied(),
+                id => by_id.get(id).copied(),
+            };
+            // Itself, if it is one of several.
+            let itself = all_same.iter().find(|same| same.id == entry.id).copied();
+            match (now, itself.or(all_same.first().copied())) {
                 (None, None) => plan.create.push(entry),
                 (None, Some(same)) => plan.conflicts.push(format!(
                     "{} is there already as entry {}, which this file does not have: delete that one, or give the entry its ID",
@@ -145,6 +155,11 @@ impl Key {
     pub fn text(&self) -> String {
         serde_json::json!([self.spiffe_id, self.parent_id, self.selectors]).to_string()
     }
+}
+
+fn several(entry: &Entry, same: &[&Entry]) -> String {
+    let ids: Vec<&str> = same.iter().map(|same| same.id.as_str()).collect();
+    format!("{} is there more than once, as entries {}: give the entry its ID", name(entry), ids.join(", "))
 }
 
 /// What people call an entry.

@@ -58,6 +58,23 @@ fn what_another_entry_is_already_is_a_conflict_and_no_change() {
     assert!(theirs.create.is_empty() && theirs.delete.is_empty() && taken.change.is_empty());
 }
 
+/// An update may make one entry what another is, at SPIRE's server too.
+#[test]
+fn entries_that_are_the_same_but_for_their_ids_are_told_apart_by_those() {
+    let there = vec![entry("1", "/a", 1), entry("2", "/a", 1)];
+    for file in [there.clone(), there.iter().rev().cloned().collect()] {
+        let plan = planned(file, there.clone(), None, true);
+        assert!(!plan.differs() && plan.unchanged == 2, "{plan:?}");
+    }
+    let file = vec![entry("1", "/a", 1), Entry { x509_svid_ttl: 60, ..entry("2", "/a", 1) }];
+    let plan = planned(file, there.clone(), None, false);
+    assert_eq!((plan.unchanged, plan.change.len(), plan.change[0].to.id.as_str()), (1, 1, "2"), "{plan:?}");
+    let which = planned(vec![entry("", "/a", 1)], there, None, false);
+    assert!(which.conflicts[0].contains("as entries 1, 2: give the entry its ID"), "{which:?}");
+    let mistakes = read(vec![entry("1", "/a", 1), entry("", "/a", 1)], None).expect_err("which is it?");
+    assert!(mistakes[0].contains("of entry 1"), "{mistakes:?}");
+}
+
 #[test]
 fn an_entry_that_is_named_by_its_id_may_become_another_one() {
     let plan = planned(vec![entry("1", "/b", 2)], vec![entry("1", "/a", 1)], None, false);
