@@ -168,10 +168,13 @@ async fn a_token_is_only_for_an_audience_that_is_named_and_an_identity_that_the_
     served.asked.close();
     let many: Vec<String> = (0..MAX_AUDIENCES + 1).map(|n| n.to_string()).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let long: Vec<String> = (0..5).map(|n| format!("{n}{}", "a".repeat(2000))).collect();
+    let long: Vec<&str> = long.iter().map(String::as_str).collect();
     for (audience, spiffe_id, code, text) in [
         (&[][..], "", Code::InvalidArgument, "audience must be specified"),
         (&["a", ""], "", Code::InvalidArgument, "audience must not be empty"),
         (&many, "", Code::InvalidArgument, "more than 256 audiences"),
+        (&long, "", Code::InvalidArgument, "no token holds them"),
         (&["a"], "https://td/test", Code::InvalidArgument, "invalid requested SPIFFE ID: scheme is not"),
         (&["a"], "spiffe://td/other", Code::PermissionDenied, "no identity issued"),
         (&["a"], "spiffe://td/test", Code::Unavailable, "could not fetch JWT-SVID: the server cannot be reached"),

@@ -30,7 +30,7 @@ mod token;
 mod wit;
 
 pub use algorithm::Algorithm;
-pub use audience::{AudienceRefusal, Audiences, MAX_AUDIENCE_BYTES, MAX_AUDIENCES};
+pub use audience::{AudienceRefusal, Audiences, MAX_AUDIENCE_BYTES, MAX_AUDIENCES, MAX_AUDIENCES_BYTES, check_room};
 pub use authorities::{JwtAuthorities, JwtAuthority};
 pub use bounds::{MAX_JWT_AUTHORITIES, MAX_KEY_ID_BYTES, MAX_TOKEN_BYTES};
 pub use claims::LEEWAY;

@@ -60,7 +60,7 @@ pub use journal::{
     Authority, CaCertificate, Credential, Inherited, Journal, JournalError, JwtKey, KeyId, KeyMark, KeyRecord,
     MAX_USED_KEYS, Origin, Place, Slot, SlotName, Slots, Standing, UpstreamChain, Verdict,
 };
-pub use jwt::{Audience, IssuedToken, JwtError, JwtSubject, NoAudience, NotForWorkloads};
+pub use jwt::{Audience, AudienceError, IssuedToken, JwtError, JwtSubject, NotForWorkloads};
 pub(crate) use key_kind::certified_kind;
 pub use lint::LintError;
 pub use local_authorities::{AuthorityState, LocalAuthorities};

@@ -130,6 +130,9 @@ async fn an_agent_gets_no_token_for_anothers_entry_nor_for_nobody() {
     let many: Vec<String> = (0..300).map(|n| n.to_string()).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     assert!(new(&agent, &own, &many).await.is_err(), "more than fit into a header");
+    let long = "a".repeat(9000);
+    let (code, words) = said(new(&agent, &own, &[&long]).await);
+    assert_eq!((code, words.contains("no token holds them")), (Code::InvalidArgument, true), "{words}");
     assert!(server.log().contains("entry not found or not authorized"), "refusals have their audit line");
 }
 

@@ -9,7 +9,7 @@ mod key_to_publish;
 mod signer;
 mod subject;
 
-pub use audience::{Audience, NoAudience};
+pub use audience::{Audience, AudienceError};
 pub use error::JwtError;
 pub use signer::IssuedToken;
 pub(in crate::ca) use subject::workload_id;

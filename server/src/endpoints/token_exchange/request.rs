@@ -11,7 +11,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use super::MAX_FORM_BYTES;
-use crate::ca::Audience;
+use crate::ca::{Audience, AudienceError};
 
 /// Most parameters looked at.
 const MAX_PARAMETERS: usize = 300;
@@ -166,7 +166,12 @@ impl<'a> Parameters<'a> {
     fn audience(&self) -> Result<Audience, FormRefusal> {
         let asked: Vec<String> = self.all("audience").map(str::to_owned).collect();
         Audiences::try_new(asked.clone()).map_err(FormRefusal::Audience)?;
-        Audience::parse(asked).map_err(|_| FormRefusal::Audience(AudienceRefusal::None))
+        Audience::parse(asked).map_err(|error| {
+            FormRefusal::Audience(match error {
+                AudienceError::None => AudienceRefusal::None,
+                AudienceError::Refused(refusal) => refusal,
+            })
+        })
     }
 }
 
