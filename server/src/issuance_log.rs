@@ -9,11 +9,14 @@
 //! its power at most a second; the audit line in the log of the process is there before the answer. A head is shown when its records are on
 //! the disk, so that no head that was shown goes back by a crash.
 //!
+//! How many records there are, is for those to say who are issued something; what operators did outlives the segments (`kept`).
+//!
 //! What it is not: it proves no more than that the chain which a reader has is the one of the head which he has.
 
 mod chain;
 mod error;
 mod identity;
+mod kept;
 mod left_out;
 mod reading;
 mod segment;
@@ -22,6 +25,7 @@ mod writer;
 pub use chain::{Body, Head, MAX_OBJECT_BYTES, Record};
 pub use error::LogError;
 pub use identity::{FILE_NAME as ID_FILE_NAME, log_id};
+pub use kept::{MAX_KEPT_FILES, read_kept};
 pub use reading::{Reading, last_revision, read, read_last};
 pub use segment::{DIRECTORY, MAX_LINE_BYTES, MAX_SEGMENT_BYTES, MAX_SEGMENTS};
 pub use writer::{Event, IssuanceLog, MAX_WAITING, RECENT};

@@ -7,7 +7,7 @@ use ironroot_api::spiffe_id::MAX_SPIFFE_ID_BYTES;
 use ironroot_text::hex::hex;
 use serde::{Deserialize, Serialize};
 
-/// Longest text of a record's field, bytes; what is longer is cut.
+/// Longest text of a record's field, bytes as JSON has it; what is longer is cut.
 pub const MAX_OBJECT_BYTES: usize = 1024;
 /// Longest object of a record that gives or lifts a ban, bytes: `certificate`, a hash, and an ID of any length. Cut, it would be another's.
 pub const MAX_BAN_BYTES: usize = MAX_SPIFFE_ID_BYTES + 128;
@@ -108,11 +108,34 @@ pub(super) fn longest_object(method: &str) -> usize {
     if BANS.contains(&method) { MAX_BAN_BYTES } else { MAX_OBJECT_BYTES }
 }
 
-/// `text`, not longer than `longest` bytes.
-pub(super) fn clipped(mut text: String, longest: usize) -> String {
-    if text.len() > longest {
-        let end = (0..=longest).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
-        text.truncate(end);
+/// Adds the line of a record.
+pub(super) fn push_line(lines: &mut Vec<u8>, record: &Record) {
+    serde_json::to_writer(&mut *lines, record).expect("texts and numbers are JSON");
+    lines.push(b'\n');
+}
+
+/// `text` as a record has it: without control characters, of which JSON makes six bytes each, and not longer than `longest` bytes there.
+pub(super) fn recorded(text: &str, longest: usize) -> String {
+    let mut bytes = 0;
+    let mut fits = |letter: &char| {
+        bytes += if matches!(letter, '"' | '\\') { 2 } else { letter.len_utf8() };
+        bytes <= longest
+    };
+    let letters = text.chars().map(|letter| if letter.is_control() { char::REPLACEMENT_CHARACTER } else { letter });
+    letters.take_while(&mut fits).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_takes_no_more_of_a_line_than_its_bound_whatever_it_is_made_of() {
+        for letter in ["a", "\u{1}", "\"", "\\", "\u{80}", "\u{10ffff}", "ä", "\u{7f}", "\n"] {
+            let line = serde_json::to_string(&recorded(&letter.repeat(5000), MAX_OBJECT_BYTES)).expect("a text");
+            let bytes = line.len() - 2;
+            assert!((MAX_OBJECT_BYTES - 3..=MAX_OBJECT_BYTES).contains(&bytes), "{letter:?}: {bytes}");
+        }
+        assert_eq!(recorded("spiffe://td/w audience ä", MAX_OBJECT_BYTES), "spiffe://td/w audience ä");
     }
-    text
 }

@@ -15,10 +15,11 @@ use super::error::LogError;
 pub const DIRECTORY: &str = "issuance";
 /// A segment that has so many bytes is followed by another.
 pub const MAX_SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
-/// Segments that are kept: 1 GiB, some five million records. When there are more, the oldest goes; the chain goes on.
+/// Segments that are kept: 1 GiB, some 2.5 million records of 400 bytes, and 400,000 of the longest. When there are more, the oldest goes; the
+/// chain goes on.
 pub const MAX_SEGMENTS: usize = 128;
 /// Longest line read, bytes: two fields of [`MAX_OBJECT_BYTES`](super::MAX_OBJECT_BYTES) and the object of a ban, each byte written as six at
-/// most, and numbers.
+/// most, as older servers wrote control characters, and numbers.
 pub const MAX_LINE_BYTES: usize = 6 * (2 * super::MAX_OBJECT_BYTES + super::chain::MAX_BAN_BYTES) + 1024;
 const MODE: u32 = 0o600;
 

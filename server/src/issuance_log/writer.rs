@@ -14,8 +14,9 @@ use ironroot_shell::clock::wall_unix;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use super::chain::{Body, Head, MAX_OBJECT_BYTES, Record, clipped, longest_object};
+use super::chain::{Body, Head, MAX_OBJECT_BYTES, longest_object, push_line, recorded};
 use super::error::LogError;
+use super::kept;
 use super::left_out::LeftOut;
 use super::segment::{self, MAX_SEGMENT_BYTES, MAX_SEGMENTS};
 
@@ -252,11 +253,7 @@ impl Segments {
     /// Goes on in another segment after `head`, which is on the disk.
     fn turn(&mut self, head: &Head) -> io::Result<()> {
         *self = Self::begin(&self.directory, &Head { epoch: self.epochs.1, ..*head })?;
-        let segments = segment::list(&self.directory).unwrap_or_default();
-        for old in &segments[..segments.len().saturating_sub(MAX_SEGMENTS)] {
-            fs::remove_file(old)?;
-        }
-        Ok(())
+        kept::drop_old(&self.directory, MAX_SEGMENTS)
     }
 }
 
@@ -424,14 +421,9 @@ impl Desk {
 
 fn body(Queued { event, revision }: Queued, head: &Head) -> Body {
     let longest = longest_object(&event.method);
-    let object = clipped(event.object, longest);
-    let [method, by] = [event.method, event.by].map(|text| clipped(text, MAX_OBJECT_BYTES));
+    let object = recorded(&event.object, longest);
+    let [method, by] = [event.method, event.by].map(|text| recorded(&text, MAX_OBJECT_BYTES));
     Body { epoch: head.epoch, sequence: head.sequence + 1, at: wall_unix(), method, object, by, revision }
-}
-
-fn push_line(lines: &mut Vec<u8>, record: &Record) {
-    serde_json::to_writer(&mut *lines, record).expect("texts and numbers are JSON");
-    lines.push(b'\n');
 }
 
 fn now() -> u64 {

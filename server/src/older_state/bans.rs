@@ -64,6 +64,7 @@ impl LoggedBans {
     pub fn since(directory: &Path, past: Past) -> Result<Self, LogError> {
         let mut bans = Self::default();
         if directory.is_dir() {
+            issuance_log::read_kept(directory, |record| bans.note(&record.body, past))?;
             issuance_log::read(directory, |record, _| bans.note(&record.body, past))?;
         }
         Ok(bans)

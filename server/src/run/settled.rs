@@ -143,7 +143,7 @@ async fn begin(
     if accepted.is_some() {
         store.change::<_, StoreError>(|tx| tx.settle_older_state()).await?;
         warn!(
-            "an older state was accepted: agents that it does not know attest anew, and bans given since it was current are gone"
+            "an older state was accepted: agents that it does not know attest anew; of the bans given since it was current it has those that were carried over or that the issuance log had, and no others"
         );
     }
     let ca = Arc::new(ca);

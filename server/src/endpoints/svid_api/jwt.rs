@@ -3,6 +3,7 @@
 use ironroot_api::SpiffeId;
 use ironroot_api::pb::svid::{MintJwtsvidRequest, NewJwtsvidRequest};
 use ironroot_api::pb::types;
+use ironroot_shell::logging::clipped;
 use ironroot_shell::telemetry::otlp::SPANS;
 use tonic::Status;
 
@@ -78,8 +79,9 @@ impl SvidApi {
         let id = subject.id();
         match self.0.ca.sign_jwt_svid(subject, audience, self.0.now_unix()).await {
             Ok(svid) => {
-                let recipients = audience.recipients().join(",");
-                self.0.audit.done(caller, method, format_args!("{id} audience {recipients}"));
+                // A workload has chosen them: they take no more of the issuance log than of the audit.
+                let recipients = audience.recipients().join(",").replace(char::is_control, "\u{fffd}");
+                self.0.audit.done(caller, method, format_args!("{id} audience {}", clipped(&recipients)));
                 tracing::info!(target: SPANS, spiffe_id = %id, "JWT-SVID signed");
                 Ok(types::Jwtsvid {
                     token: svid.token,
@@ -98,5 +100,5 @@ impl SvidApi {
 }
 
 fn parse_audience(asked: Vec<String>) -> Result<Audience, Status> {
-    Audience::parse(asked).map_err(|nobody| Status::invalid_argument(nobody.to_string()))
+    Audience::parse(asked).map_err(|refusal| Status::invalid_argument(refusal.to_string()))
 }

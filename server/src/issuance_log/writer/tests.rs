@@ -72,6 +72,39 @@ fn of_a_segment_that_holds_nothing_yet_the_first_records_are_written_again() {
     assert_eq!(desk.durable.borrow().sequence, 1);
 }
 
+#[test]
+fn what_operators_did_outlives_the_segments_that_issued_tokens_push_out() {
+    let directory = tempfile::tempdir().expect("directory");
+    let log = directory.path().join("issuance");
+    let mut desk = desk(&log);
+    let done = |method: &str, object: &str| {
+        let [method, object, by] = [method, object, "uid 0"].map(str::to_owned);
+        vec![Queued { event: Event { method, object, by }, revision: None }]
+    };
+    let kept = || {
+        let mut objects = Vec::new();
+        crate::issuance_log::read_kept(&log, |record| objects.push(record.body.object.clone())).expect("reads");
+        objects
+    };
+    for (method, object) in [("BanAgent", "a"), ("NewJWTSVID", "token"), ("DeleteAgent", "b"), ("ReportIssued", "c")] {
+        desk.write(done(method, object));
+        desk.turn();
+    }
+    let first = segment::list(&log).expect("listed").remove(0);
+    let copy = fs::read(&first).expect("read");
+    kept::drop_old(&log, 4).expect("dropped");
+    assert_eq!((kept(), on_the_disk(&log)), (vec!["a".to_owned()], ["token", "b", "c"].map(str::to_owned).to_vec()));
+    // The machine stopped before the segment was removed, and while the next record was kept.
+    fs::write(&first, copy).expect("written");
+    let torn = fs::read_dir(&log).expect("listed").filter_map(|entry| Some(entry.ok()?.path()));
+    let torn: Vec<_> = torn.filter(|path| path.to_string_lossy().contains("kept-")).collect();
+    let mut file = OpenOptions::new().append(true).open(&torn[0]).expect("opens");
+    file.write_all(b"{\"body\":").expect("written");
+    kept::drop_old(&log, 1).expect("dropped");
+    assert_eq!((kept(), on_the_disk(&log)), (vec!["a".to_owned(), "b".to_owned()], Vec::new()));
+    assert_eq!(Segments::open(&log).expect("opens").1.head, desk.head, "the chain goes on");
+}
+
 /// An older state was accepted, and no record of the new epoch is there yet.
 #[test]
 fn the_first_records_of_an_epoch_are_written_again_behind_the_last_of_the_epoch_before() {
