@@ -69,7 +69,9 @@ pub use orders::{MAX_WAITING_ORDERS, OrderError};
 pub use performer::refuse_another_name;
 pub use policy::{CaPolicy, CaSubject, JwtPolicy, WitPolicy};
 pub use profile::ProfileError;
-pub use published::{MAX_KEYS_OF_A_SERVER, MAX_PUBLISHED_KEYS, PublishError, PublishedKey, TokenKind};
+pub use published::{
+    LONGEST_PUBLISHED_LIFE, MAX_KEYS_OF_A_SERVER, MAX_PUBLISHED_KEYS, PublishError, PublishedKey, TokenKind,
+};
 pub use purpose::Purpose;
 pub use rotating::Rotation;
 pub use rotation::by_hand::{

@@ -14,7 +14,7 @@ use ironroot_api::pb::svid::{
 use ironroot_api::pb::types::{Bundle, JwtKey, WitKey};
 use ironroot_lab::deployment::{DEADLINE, Server, ServerOptions, TRUST_DOMAIN, expect_within_async};
 use ironroot_lab::server_client::{Agent, Credentials, ServerClient, csr, key};
-use ironroot_server::ca::{MAX_KEYS_OF_A_SERVER, MAX_PUBLISHED_KEYS};
+use ironroot_server::ca::{LONGEST_PUBLISHED_LIFE, MAX_KEYS_OF_A_SERVER, MAX_PUBLISHED_KEYS};
 use rcgen::{KeyPair, PublicKeyData, SanType};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -198,6 +198,64 @@ async fn keys_that_nobody_could_verify_with_are_refused_by_name() {
         assert_eq!(code, Code::InvalidArgument, "{message}");
         assert!(message.contains(words), "{words:?} is not in: {message}");
     }
+}
+
+#[tokio::test]
+async fn a_published_key_ends_within_a_bound_and_an_operator_taints_and_revokes_it() {
+    let server = server("");
+    let client = ServerClient::new(&server).await;
+    let agent = client.agent().await;
+    let channel = below(&server, &client, &agent, "/lower").await;
+    for key_id in ["a\nb", "a\u{9b}31mb"] {
+        let (code, message) = said(publish(&channel, Some(jwt_key(&key(), key_id, 3600))).await);
+        assert_eq!((code, message.contains("control characters")), (Code::InvalidArgument, true), "{message}");
+    }
+    let endless = JwtKey { expires_at: 1 << 62, ..jwt_key(&key(), "endless", 0) };
+    publish(&channel, Some(endless.clone())).await.expect("published");
+    let find = async || bundle(&client).await.jwt_authorities.into_iter().find(|key| key.key_id == "endless");
+    expect_within_async(DEADLINE, "it is in the bundle", || server.log(), async || find().await.is_some()).await;
+    let ends = find().await.expect("there").expires_at - now_unix();
+    assert!((LONGEST_PUBLISHED_LIFE - 600..=LONGEST_PUBLISHED_LIFE).contains(&ends), "{ends} s");
+    assert!(server.log().contains("publishes a key for longer"), "{}", server.log());
+
+    let revoke = ["localauthority", "jwt", "revoke", "-authorityID", "endless"];
+    let refused = server.cli_output(&revoke);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("revoke an untainted key"), "{refused:?}");
+    server.cli(&["localauthority", "jwt", "taint", "-authorityID", "endless"]);
+    assert!(find().await.expect("until it is revoked").tainted);
+    publish(&channel, Some(endless)).await.expect("published again");
+    assert!(find().await.expect("there").tainted, "its publisher does not take the word back");
+    server.cli(&revoke);
+    assert_eq!(find().await, None);
+}
+
+#[tokio::test]
+async fn a_published_key_leaves_the_bundle_with_the_ban_of_its_agent_and_while_no_entry_is_behind_it() {
+    let server = server("");
+    let client = ServerClient::new(&server).await;
+    let [good, bad] = [client.agent().await, client.agent().await];
+    let of_good = below(&server, &client, &good, "/lower").await;
+    let of_bad = below(&server, &client, &bad, "/lower").await;
+    publish(&of_good, Some(jwt_key(&key(), "good", 3600))).await.expect("published");
+    publish(&of_bad, Some(jwt_key(&key(), "bad", 3600))).await.expect("published");
+    let expect = async |wanted: [bool; 2]| {
+        let is_so = async || {
+            let bundle = bundle(&client).await;
+            ["good", "bad"].map(|key_id| has(&bundle, key_id)) == wanted
+        };
+        expect_within_async(DEADLINE, &format!("{wanted:?}"), || server.log(), is_so).await;
+    };
+    expect([true, true]).await;
+    server.cli(&["agent", "ban", "-spiffeID", bad.id().as_str()]);
+    expect([true, false]).await;
+    let shown = server.cli(&["entry", "show", "-downstream", "-output", "json"]);
+    let shown: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
+    for entry in shown["entries"].as_array().expect("entries") {
+        server.cli(&["entry", "delete", "-entryID", entry["id"].as_str().expect("an ID")]);
+    }
+    expect([false, false]).await;
+    server.create_entry(good.id().as_str(), "/lower", &["unix:uid:7"], &["-downstream"]);
+    expect([true, false]).await;
 }
 
 #[tokio::test]

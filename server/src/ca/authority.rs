@@ -21,7 +21,7 @@ use super::local_authorities::{AuthorityState, LocalAuthorities};
 use super::minted::SvidToMint;
 use super::orders::{OrderError, Orders};
 use super::profile::{Leaf, Serial};
-use super::published::{PublishError, PublishedKey, TokenKind};
+use super::published::{PublishError, PublishedKey, TokenKind, longest_published_life};
 use super::purpose::Purpose;
 use super::rotating::{Published, Rotation};
 use super::rotation::by_hand::Order;
@@ -252,6 +252,11 @@ impl CertificateAuthority {
             Ok(Ok(bundle)) => Ok(Arc::clone(&bundle)),
             _ => Err(AppendError::NotShownYet),
         }
+    }
+
+    /// For how long a key of a server below may be good, seconds.
+    pub fn longest_published_life(&self) -> i64 {
+        longest_published_life(self.policy.ca_ttl_seconds)
     }
 
     /// Puts a key of a server below into the bundle, before that server signs with it. Returns the keys of the trust domain of its kind.

@@ -116,7 +116,8 @@ fn token_keys<'a>(
 
 /// Those of other tiers that verify JWT-SVIDs, or WIT-SVIDs.
 fn told_keys(tiers: &TierAuthorities, of: Purpose) -> impl Iterator<Item = TokenKey> {
-    tiers.authorities.iter().filter_map(move |authority| match (&authority.credential, of) {
+    let shown = tiers.authorities.iter().filter(|authority| authority.is_shown());
+    shown.filter_map(move |authority| match (&authority.credential, of) {
         (TierCredential::JwtKey { key_id, spki }, Purpose::Jwt)
         | (TierCredential::WitKey { key_id, spki }, Purpose::Wit) => Some(TokenKey {
             key_id: key_id.clone(),

@@ -11,12 +11,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ironroot_api::tls::AuthorityMark;
-use tracing::info;
+use ironroot_api::utc;
+use tracing::{info, warn};
 
 use super::bundle::TrustBundle;
 use super::journal::{Journal, KeyRecord, Place};
 use super::key_stock::KeyStock;
 use super::local_authorities::LocalAuthorities;
+use super::published::longest_published_life;
 use super::purpose::Purpose;
 use super::rotation::{Step, plan};
 use super::signers::Signers;
@@ -174,6 +176,17 @@ impl Performer {
         if moment.may_destroy() && self.tiers.has_expired(over_at) {
             let expired = self.store.change(move |tx| tx.remove_tier_authorities_expired_at(over_at)).await?;
             info!(expired, "authorities of other tiers whose time is over left the trust bundle");
+            self.tiers = self.store.tier_authorities().await?;
+        }
+        // What was taken in before there was a bound, or while ca_ttl was longer.
+        let latest = moment.now_unix.saturating_add(longest_published_life(self.policy.ca_ttl_seconds));
+        if moment.may_destroy() && self.tiers.outlast(latest.saturating_add(KEEP_EXPIRED_FOR)) {
+            let bounded = self.store.change(move |tx| tx.bound_published_keys(latest)).await?;
+            warn!(
+                bounded,
+                until = utc(latest),
+                "keys that servers below have published were good for too long, and end earlier now"
+            );
             self.tiers = self.store.tier_authorities().await?;
         }
         Ok(())

@@ -1,12 +1,13 @@
 //! Keys of JWT-SVIDs and of WIT-SVIDs that servers below publish here: which are taken, and how many.
 
-use ironroot_api::SpiffeId;
 use ironroot_api::jwt::{JwtAuthority as Usable, MAX_JWT_AUTHORITIES, MAX_KEY_ID_BYTES};
 use ironroot_api::pb::types;
+use ironroot_api::utc;
 use thiserror::Error;
+use tracing::warn;
 
 use super::bundle::TokenKey;
-use crate::facts::tier::{TierAuthorities, TierAuthority, TierCredential, TierOrigin};
+use crate::facts::tier::{Publisher, TierAuthorities, TierAuthority, TierCredential, TierOrigin};
 use crate::rights::{CaScope, DownstreamServer};
 use crate::store::{StoreError, Transaction};
 
@@ -16,17 +17,27 @@ pub const MAX_KEYS_OF_A_SERVER: usize = 32;
 /// Keys of all servers below. Agents take [`MAX_JWT_AUTHORITIES`], and this server's own are among them.
 pub const MAX_PUBLISHED_KEYS: usize = MAX_JWT_AUTHORITIES - 32;
 
+/// A published key is good for no longer than this, or twice `ca_ttl` if that is more, seconds: whoever signs for longer publishes another in
+/// time, and what is not taken away by anybody ends. SPIRE's server below publishes for its own `ca_ttl`, a day unless it says otherwise, and
+/// an agent for twice `max_offline`.
+pub const LONGEST_PUBLISHED_LIFE: i64 = 7 * 24 * 60 * 60;
+
+/// For how long a published key may be good, seconds.
+pub(super) fn longest_published_life(ca_ttl_seconds: i64) -> i64 {
+    ca_ttl_seconds.saturating_mul(2).max(LONGEST_PUBLISHED_LIFE)
+}
+
 /// A key that a server below may have put into the bundle.
 ///
 /// ```compile_fail
 /// # fn forge(key: &ironroot_api::pb::types::JwtKey) {
-/// drop(ironroot_server::ca::PublishedKey::judge(ironroot_server::ca::TokenKind::Jwt, key, 0));
+/// drop(ironroot_server::ca::PublishedKey::judge(ironroot_server::ca::TokenKind::Jwt, key, 0, 0));
 /// # }
 /// ```
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct PublishedKey {
-    publisher: SpiffeId,
+    publisher: Publisher,
     kind: TokenKind,
     wire: types::JwtKey,
 }
@@ -49,6 +60,9 @@ pub enum PublishError {
     /// Longer than agents take.
     #[error("key ID has {0} bytes, at most {MAX_KEY_ID_BYTES}")]
     KeyIdTooLong(usize),
+    /// It would stand in logs and on terminals.
+    #[error("key ID has control characters")]
+    KeyIdControls,
     /// A ban could not tell that it is the agent's.
     #[error("the key of an agent is named by the serial number of the SVID that publishes it: its key ID must be {0}")]
     NotNamedByItsSvid(String),
@@ -82,19 +96,31 @@ pub enum PublishError {
 }
 
 impl PublishedKey {
-    /// What `by` publishes, if tokens can be verified with it. Whether the key is tainted is not `by`'s to say, as in SPIRE.
+    /// What `by` publishes, if tokens can be verified with it, for `longest` seconds at most. Whether the key is tainted is not `by`'s to say,
+    /// as in SPIRE.
     pub fn judge(
         by: &DownstreamServer,
         kind: TokenKind,
         wire: &types::JwtKey,
         now_unix: i64,
+        longest: i64,
     ) -> Result<Self, PublishError> {
-        let wire = usable(wire)?;
+        let mut wire = usable(wire)?;
         if wire.expires_at <= now_unix {
             return Err(PublishError::Ended);
         }
         check_attribution(by, &wire.key_id)?;
-        Ok(Self { publisher: by.id().clone(), kind, wire })
+        let latest = now_unix.saturating_add(longest);
+        if wire.expires_at > latest {
+            let (asked, until) = (utc(wire.expires_at), utc(latest));
+            warn!(
+                publisher = %by.id(), key_id = wire.key_id, asked, until,
+                "a server below publishes a key for longer than twice this server's ca_ttl, or a week: it leaves the trust bundle before its end"
+            );
+            wire.expires_at = latest;
+        }
+        let serial = by.caller().svid().map(|svid| svid.serial().to_owned()).unwrap_or_default();
+        Ok(Self { publisher: Publisher { serial, ..by.id().clone().into() }, kind, wire })
     }
 
     /// What it signs.
@@ -125,16 +151,20 @@ impl PublishedKey {
 
     /// Stores it; nothing changes if it is there.
     pub(super) fn store(&self, tx: &Transaction<'_>) -> Result<(), PublishError> {
-        let new = self.stored();
+        let mut new = self.stored();
         let known = tx.tier_authorities()?;
         if known.authorities.contains(&new) {
             return Ok(());
         }
         self.check_room(&known)?;
-        if tx.is_through_banned_agent(self.key_id())? {
+        if tx.is_through_banned_agent(&self.publisher.serial)? {
             return Err(PublishError::Banned);
         }
-        Ok(tx.put_tier_authority(&new)?)
+        // An operator's word outlives what the publisher says again.
+        new.tainted = known.authorities.iter().any(|one| one.tainted && one.credential == new.credential);
+        tx.put_tier_authority(&new)?;
+        // The entry may have gone while the request was under way.
+        Ok(tx.settle_keys_of(self.publisher.id.as_str())?)
     }
 
     fn check_room(&self, known: &TierAuthorities) -> Result<(), PublishError> {
@@ -146,7 +176,7 @@ impl PublishedKey {
                 | (TokenKind::Wit, TierCredential::WitKey { key_id, spki }) => (key_id, spki),
                 _ => continue,
             };
-            match (*key_id == self.wire.key_id, publisher == &self.publisher) {
+            match (*key_id == self.wire.key_id, publisher.id == self.publisher.id) {
                 (true, _) if *spki != self.wire.public_key => return Err(PublishError::KeyIdTaken),
                 // It takes the place of what was said of it before.
                 (true, true) => {}
@@ -189,6 +219,7 @@ pub(super) fn usable(wire: &types::JwtKey) -> Result<types::JwtKey, PublishError
     match wire.key_id.len() {
         0 => return Err(PublishError::NoKeyId),
         long if long > MAX_KEY_ID_BYTES => return Err(PublishError::KeyIdTooLong(long)),
+        _ if wire.key_id.contains(char::is_control) => return Err(PublishError::KeyIdControls),
         _ => {}
     }
     let wire = types::JwtKey { tainted: false, ..wire.clone() };

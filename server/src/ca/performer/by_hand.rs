@@ -14,7 +14,7 @@ use crate::ca::orders::OrderError;
 use crate::ca::purpose::Purpose;
 use crate::ca::rotation::Step;
 use crate::ca::rotation::by_hand::{
-    Action, Leaving, MayActivate, MayDisown, MayPrepare, MayRevoke, MayTaint, Order, OrderRefusal,
+    Action, Leaving, MayActivate, MayDisown, MayDistrust, MayPrepare, MayRevoke, MayTaint, Order, OrderRefusal,
 };
 use crate::ca::upstream;
 use crate::clock::Moment;
@@ -25,6 +25,9 @@ impl Performer {
     /// Carries out an order, if the journal lets it; what it was about.
     pub(in crate::ca) async fn obey(&mut self, order: &Order, moment: Moment) -> Result<AuthorityState, OrderError> {
         self.unseen = true;
+        if let Some(may) = self.distrust_of_others(order)? {
+            return self.distrust(may).await;
+        }
         let (journal, is_rooted) = (&self.journal, self.policy.root_ttl_seconds.is_some());
         let has_above = is_rooted || self.upstream.is_some();
         let root = |id: &str| journal.slots(Purpose::Root).key_named(&id.to_ascii_lowercase());
@@ -188,6 +191,32 @@ impl Performer {
         self.store.change(change).await.map_err(CaError::from)?;
         self.read_tiers().await?;
         Ok(state)
+    }
+
+    /// What an order says of a key that a server below has published.
+    fn distrust_of_others(&self, order: &Order) -> Result<Option<MayDistrust>, OrderRefusal> {
+        let (purpose, id, action) = match order {
+            Order::Taint(purpose, id) => (*purpose, id, Action::Taint),
+            Order::Revoke(purpose, id) => (*purpose, id, Action::Revoke),
+            _ => return Ok(None),
+        };
+        MayDistrust::judge(&self.journal, &self.tiers, purpose, id, action)
+    }
+
+    /// A key that a server below has published is tainted, or leaves the bundle.
+    async fn distrust(&mut self, may: MayDistrust) -> Result<AuthorityState, OrderError> {
+        let (told, action) = may.key();
+        let id = told.first().and_then(TierAuthority::key_id).unwrap_or_default().to_owned();
+        let expires_at_unix = told.iter().map(|key| key.expires_at).max().unwrap_or_default();
+        let change = move |tx: &Transaction<'_>| {
+            told.iter().try_for_each(|key| match action {
+                Action::Taint => tx.put_tier_authority(&TierAuthority { tainted: true, ..key.clone() }),
+                Action::Revoke => tx.remove_tier_authority(key),
+            })
+        };
+        self.store.change(change).await.map_err(CaError::from)?;
+        self.read_tiers().await?;
+        Ok(AuthorityState { id, expires_at_unix, ..Default::default() })
     }
 
     /// The authority above has called these roots tainted: the CA that signs, and the next, hang on others when this is done.

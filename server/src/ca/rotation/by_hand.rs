@@ -12,6 +12,7 @@
 //! ```
 
 mod above;
+mod below;
 mod refusal;
 #[cfg(test)]
 mod simulation;
@@ -19,6 +20,7 @@ mod simulation;
 mod tests;
 
 pub use above::{Leaving, MayDisown};
+pub use below::MayDistrust;
 pub use refusal::{Action, OrderRefusal, Status};
 
 use crate::ca::journal::{Authority, Journal, MAX_RETIRED, Place, SlotName, Slots};

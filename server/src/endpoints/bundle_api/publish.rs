@@ -48,7 +48,7 @@ impl BundleApi {
         let refused = |status| server.audit.refused(by.caller(), &method, &key_id, status);
         let missing = || Status::invalid_argument(format!("missing {noun} authority"));
         let key = key.ok_or_else(|| refused(missing()))?;
-        let judged = PublishedKey::judge(by, kind, &key, server.now_unix());
+        let judged = PublishedKey::judge(by, kind, &key, server.now_unix(), server.ca.longest_published_life());
         let judged = judged.map_err(|error| refused(status(error, noun)))?;
         let all = server.ca.publish_key(judged).await.map_err(|error| refused(status(error, noun)))?;
         server.audit.done(by.caller(), &method, &key_id);

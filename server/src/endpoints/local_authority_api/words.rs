@@ -55,9 +55,9 @@ pub(super) fn failure(order: &Order) -> &'static str {
 /// Whose fault decides the code, as SPIRE has it.
 pub(super) fn status(error: OrderError, failure: &str) -> Status {
     use OrderRefusal::{
-        Clock, Initializing, IsBelowARoot, IsBelowOwnRoot, IsNotTainted, IsTainted, NoId, NoRoot, NoSubject, NotOld,
-        NotPrepared, NotRevocable, OtherId, RevokesActive, RevokesNoId, RevokesPrepared, RootIsPrepared, SignedNoOld,
-        SignsActive, SignsPrepared, StillListed, TaintsActive, TooManyRetired,
+        Clock, Initializing, IsAbove, IsBelowARoot, IsBelowOwnRoot, IsNotTainted, IsTainted, NoId, NoRoot, NoSubject,
+        NotOld, NotPrepared, NotRevocable, OtherId, RevokesActive, RevokesNoId, RevokesPrepared, RootIsPrepared,
+        SignedNoOld, SignsActive, SignsPrepared, StillListed, TaintsActive, TooManyRetired,
     };
     let refusal = match error {
         OrderError::Refused(refusal) => refusal,
@@ -75,7 +75,7 @@ pub(super) fn status(error: OrderError, failure: &str) -> Status {
         Initializing => Status::unavailable(words),
         NotPrepared(_) | IsTainted(_) | IsNotTainted(_) | Clock(_) => Status::internal(words),
         TooManyRetired(_) => Status::resource_exhausted(words),
-        IsBelowARoot(_) | IsBelowOwnRoot(_) | NoRoot | RootIsPrepared | StillListed => {
+        IsBelowARoot(_) | IsBelowOwnRoot(_) | NoRoot | RootIsPrepared | StillListed | IsAbove(_) => {
             Status::failed_precondition(words)
         }
         NoId | OtherId | TaintsActive | NotOld(_) | RevokesNoId | RevokesActive | RevokesPrepared(_)
@@ -202,6 +202,7 @@ mod tests {
                 Code::FailedPrecondition,
                 "\"upstreamauthority revoke -subjectKeyID\" is for the one before",
             ),
+            (OrderRefusal::IsAbove(Purpose::Jwt).into(), Code::FailedPrecondition, "revoke it there first"),
             (OrderRefusal::RootIsPrepared.into(), Code::FailedPrecondition, "prepared already; activate it"),
             (OrderError::Busy, Code::ResourceExhausted, "try again"),
             (OrderError::Stopped, Code::Unavailable, "the server is stopping"),

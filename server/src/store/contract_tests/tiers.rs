@@ -1,13 +1,15 @@
 //! Authorities of other tiers.
 
 use ironroot_api::SpiffeId;
+use ironroot_api::pb::types::Entry;
 
-use super::{Fixture, listen, told};
-use crate::facts::tier::{TierAuthority, TierCredential, TierOrigin};
-use crate::store::{Changed, StoreError};
+use super::{Fixture, administrator, entry, listen, told};
+use crate::facts::tier::{REPRIEVE, TierAuthority, TierCredential, TierOrigin};
+use crate::registry::Registry;
+use crate::store::{Changed, StoreError, Transaction};
 
 fn below(path: &str) -> TierOrigin {
-    TierOrigin::Below(SpiffeId::parse(&format!("spiffe://td{path}")).expect("legal"))
+    TierOrigin::Below(SpiffeId::parse(&format!("spiffe://td{path}")).expect("legal").into())
 }
 
 fn jwt(origin: TierOrigin, key_id: &str, expires_at: i64) -> TierAuthority {
@@ -60,12 +62,53 @@ async fn what_other_tiers_have_is_read_back_as_it_was_told_by_each_of_them() {
 }
 
 #[tokio::test]
+async fn a_key_from_below_is_shown_while_an_entry_of_its_publishers_id_gives_that_a_ca_and_ends_by_the_bound() {
+    for fixture in Fixture::of_each_engine() {
+        let (by, of_both) = (administrator(), below("/lower"));
+        let registry = Registry::load(fixture.store.clone()).await.expect("loads");
+        let create = async |entry: &Entry| registry.create_entry(&by, entry, 1).await.answer().await.expect("created");
+        let delete = async |id: &str| registry.delete_entry(&by, id).await.answer().await.expect("deleted");
+        let shown = async || {
+            let read = fixture.store.tier_authorities().await.expect("read");
+            (read.authorities.iter().map(TierAuthority::is_shown).collect::<Vec<_>>(), read.revision)
+        };
+        let lower = Entry { downstream: true, ..entry("lower") };
+        let twin = Entry { id: "twin".into(), parent_id: entry("other").spiffe_id, ..lower.clone() };
+        create(&lower).await;
+        create(&twin).await;
+        let change = move |tx: &Transaction<'_>| tx.put_tier_authority(&jwt(of_both.clone(), "k", 1 << 40));
+        fixture.store.change::<_, StoreError>(change).await.expect("written");
+        assert_eq!(shown().await, (vec![true], 1));
+        delete("lower").await;
+        assert_eq!(shown().await, (vec![true], 1), "the other entry is there");
+        let plain = Entry { downstream: false, ..twin.clone() };
+        registry.update_entry(&by, &plain, None).await.answer().await.expect("updated");
+        assert_eq!(shown().await, (vec![false], 2));
+        create(&lower).await;
+        assert_eq!(shown().await, (vec![true], 3), "it was published once");
+        let read = fixture.store.tier_authorities().await.expect("read");
+        assert!(read.outlast(99) && !read.outlast(1 << 40));
+        let bounded = fixture.store.change(|tx| tx.bound_published_keys(99)).await;
+        assert_eq!((bounded.expect("written"), shown().await.1), (1, 4));
+
+        delete("lower").await;
+        fixture.sql("UPDATE tier_authorities SET orphaned_at = 1");
+        let read = fixture.store.tier_authorities().await.expect("read");
+        assert!(!read.has_expired(REPRIEVE.min(98)) && read.authorities[0].is_over(REPRIEVE + 1));
+        create(&lower).await;
+        assert_eq!(shown().await.0, Vec::<bool>::new(), "the next server of that ID has keys of its own");
+    }
+}
+
+#[tokio::test]
 async fn a_damaged_row_is_told_by_its_name() {
     for fixture in Fixture::of_each_engine() {
         for (kind, origin) in [("rune", ""), ("jwt", "web")] {
             let credential = fixture.bytes("00");
             let values = format!("'{kind}', 'n', '{origin}', {credential}, 1, FALSE");
-            fixture.sql(&format!("INSERT INTO tier_authorities VALUES ({values})"));
+            fixture.sql(&format!(
+                "INSERT INTO tier_authorities (kind, name, origin, credential, expires_at, tainted) VALUES ({values})"
+            ));
             let read = fixture.store.tier_authorities().await;
             assert!(matches!(&read, Err(StoreError::Corrupt(why)) if why.contains("authority n")), "{read:?}");
             fixture.sql("DELETE FROM tier_authorities");

@@ -9,7 +9,8 @@ use crate::store::sql::{Column, Row, Value};
 
 /// What leads from version n to n + 1. A migration that has shipped is never edited, and takes nothing away that the server before it
 /// needs: during an upgrade both run.
-pub(super) const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+pub(super) const MIGRATIONS: &[&str] =
+    &[include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
 
 /// The name of the table that says whose database it is and of which version: no other program has one.
 const MARK: &str = "ironroot_schema";

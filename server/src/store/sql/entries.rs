@@ -37,6 +37,13 @@ impl Facts<'_> {
         self.sql.first(&format!("SELECT {COLUMNS} FROM entries WHERE id = ?1"), &[&id], found)
     }
 
+    /// Whether an entry gives that SPIFFE ID a CA. It looks at all entries: there is no index of their IDs alone.
+    pub(super) fn gives_ca(&self, spiffe_id: &str) -> Result<bool, StoreError> {
+        let select = format!("SELECT {COLUMNS} FROM entries WHERE spiffe_id = ?1");
+        let entries = self.sql.all(&select, &[&spiffe_id], |row| Ok(found(row)?.1))?;
+        Ok(entries.iter().any(RegistrationEntry::downstream))
+    }
+
     /// The first entry that gives the same identity to the same holder as `new` would.
     pub fn entry_similar_to(&self, new: &NewEntry) -> Result<Option<(i64, RegistrationEntry)>, StoreError> {
         let select = format!("SELECT {COLUMNS} FROM entries WHERE spiffe_id = ?1 AND parent_id = ?2 ORDER BY seq");
@@ -50,13 +57,20 @@ impl Transaction<'_> {
     pub fn add_entry(&self, entry: &RegistrationEntry) -> Result<(), StoreError> {
         let add = "INSERT INTO entries (id, spiffe_id, parent_id, expires_at, terms) VALUES (?1, ?2, ?3, ?4, ?5)";
         self.write_entry(add, entry)?;
+        if entry.downstream() {
+            self.settle_keys_of(entry.spiffe_id().as_str())?;
+        }
         self.add_federations(entry)
     }
 
     /// Replaces the entry of the same ID; it keeps its place in lists.
     pub fn replace_entry(&self, entry: &RegistrationEntry) -> Result<(), StoreError> {
         let replace = "UPDATE entries SET spiffe_id = ?2, parent_id = ?3, expires_at = ?4, terms = ?5 WHERE id = ?1";
+        let before = self.entry(entry.id())?.map(|(_, before)| before);
         self.write_entry(replace, entry)?;
+        for one in before.iter().chain([entry]).filter(|one| one.downstream()) {
+            self.settle_keys_of(one.spiffe_id().as_str())?;
+        }
         self.forget_federations(entry.id())?;
         self.add_federations(entry)
     }
@@ -70,20 +84,28 @@ impl Transaction<'_> {
 
     /// Removes an entry; false if there is none of that ID.
     pub fn remove_entry(&self, id: &str) -> Result<bool, StoreError> {
-        let removed = self.sql.execute("DELETE FROM entries WHERE id = ?1", &[&id])? == 1;
-        if removed {
-            self.note(Changed::Entry(id.to_owned()));
-        }
-        Ok(removed)
+        let remove = "DELETE FROM entries WHERE id = ?1 RETURNING id, spiffe_id";
+        Ok(!self.removed(self.sql.all(remove, &[&id], id_and_subject)?)?.is_empty())
     }
 
     /// Removes the entries that have ended; returns their IDs.
     pub fn remove_expired_entries(&self, now_unix: i64) -> Result<Vec<String>, StoreError> {
-        let remove = "DELETE FROM entries WHERE expires_at <> 0 AND expires_at <= ?1 RETURNING id";
-        let ids: Vec<String> = self.sql.all(remove, &[&now_unix], |row| row.get(0))?;
-        ids.iter().for_each(|id| self.note(Changed::Entry(id.clone())));
-        Ok(ids)
+        let remove = "DELETE FROM entries WHERE expires_at <> 0 AND expires_at <= ?1 RETURNING id, spiffe_id";
+        self.removed(self.sql.all(remove, &[&now_unix], id_and_subject)?)
     }
+
+    /// Notes that entries are gone, and what goes with them; their IDs.
+    fn removed(&self, entries: Vec<(String, String)>) -> Result<Vec<String>, StoreError> {
+        for (id, spiffe_id) in &entries {
+            self.note(Changed::Entry(id.clone()));
+            self.settle_keys_of(spiffe_id)?;
+        }
+        Ok(entries.into_iter().map(|(id, _)| id).collect())
+    }
+}
+
+fn id_and_subject(row: &Row<'_>) -> Result<(String, String), StoreError> {
+    Ok((row.get(0)?, row.get(1)?))
 }
 
 fn found(row: &Row<'_>) -> Result<(i64, RegistrationEntry), StoreError> {

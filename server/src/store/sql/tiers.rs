@@ -2,11 +2,13 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 use ironroot_api::SpiffeId;
+use ironroot_shell::clock::wall_unix;
 use ironroot_text::hex::hex;
+use tracing::info;
 
-use super::{Facts, Row, Transaction};
+use super::{Facts, Row, Transaction, Value};
 use crate::facts::through::is_through;
-use crate::facts::tier::{TierAuthorities, TierAuthority, TierCredential, TierOrigin};
+use crate::facts::tier::{Publisher, REPRIEVE, TierAuthorities, TierAuthority, TierCredential, TierOrigin};
 use crate::store::{Changed, StoreError};
 
 /// The origin of what an administrator has appended; no SPIFFE ID.
@@ -22,7 +24,8 @@ struct Key<'a> {
 impl Facts<'_> {
     /// Every authority of another tier, and how often they have changed.
     pub fn tier_authorities(&self) -> Result<TierAuthorities, StoreError> {
-        let select = "SELECT kind, name, origin, credential, expires_at, tainted FROM tier_authorities
+        let select =
+            "SELECT kind, name, origin, credential, expires_at, tainted, serial, orphaned_at FROM tier_authorities
                       ORDER BY kind, name, origin";
         let authorities = self.sql.all(select, &[], authority)?;
         let revision: i64 = self.sql.one("SELECT revision FROM tier_revision", &[], |row| row.get(0))?;
@@ -33,13 +36,18 @@ impl Facts<'_> {
 impl Transaction<'_> {
     /// Adds the authority, or replaces what its origin has told of it before.
     pub fn put_tier_authority(&self, authority: &TierAuthority) -> Result<(), StoreError> {
-        let put = "INSERT INTO tier_authorities (kind, name, origin, credential, expires_at, tainted)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+        let put =
+            "INSERT INTO tier_authorities (kind, name, origin, credential, expires_at, tainted, serial, orphaned_at)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
                    ON CONFLICT (kind, name, origin) DO UPDATE SET
-                       credential = excluded.credential, expires_at = excluded.expires_at, tainted = excluded.tainted";
+                       credential = excluded.credential, expires_at = excluded.expires_at, tainted = excluded.tainted,
+                       serial = excluded.serial, orphaned_at = excluded.orphaned_at";
         let Key { kind, name, origin } = key(authority);
         let TierAuthority { expires_at, tainted, .. } = authority;
-        self.sql.execute(put, &[&kind, &name, &origin, &credential(authority), expires_at, tainted])?;
+        let (serial, orphaned_at) = authority.publisher().map_or(("", 0), |by| (by.serial.as_str(), by.orphaned_at));
+        let credential = credential(authority);
+        let values: [&dyn Value; 8] = [&kind, &name, &origin, &credential, expires_at, tainted, &serial, &orphaned_at];
+        self.sql.execute(put, &values)?;
         self.note_tiers()
     }
 
@@ -53,25 +61,63 @@ impl Transaction<'_> {
         }
     }
 
-    /// Removes those whose time was over then; how many.
+    /// Removes those whose time was over then ([`TierAuthority::is_over`]); how many.
     pub fn remove_tier_authorities_expired_at(&self, now_unix: i64) -> Result<usize, StoreError> {
-        let remove = "DELETE FROM tier_authorities WHERE expires_at <= ?1";
-        let removed = self.sql.execute(remove, &[&now_unix])?;
+        let remove = "DELETE FROM tier_authorities WHERE expires_at <= ?1 OR (orphaned_at <> 0 AND orphaned_at <= ?2)";
+        let removed = self.sql.execute(remove, &[&now_unix, &now_unix.saturating_sub(REPRIEVE)])?;
         if removed > 0 {
             self.note_tiers()?;
         }
         Ok(usize::try_from(removed).unwrap_or(usize::MAX))
     }
 
-    /// Removes the keys of tokens that these agents have published for themselves: each is named by the serial number of the SVID that
-    /// published it.
-    pub(super) fn remove_keys_published_through(&self, agents: &[SpiffeId]) -> Result<(), StoreError> {
-        let is_theirs = |key_id: &str| agents.iter().any(|agent| is_through(key_id, agent));
-        let theirs = |authority: &TierAuthority| match (&authority.origin, &authority.credential) {
-            (TierOrigin::Below(_), TierCredential::JwtKey { key_id, .. } | TierCredential::WitKey { key_id, .. }) => {
-                is_theirs(key_id)
+    /// No key of a server below is good for longer than until then, UNIX seconds; how many were.
+    pub fn bound_published_keys(&self, latest: i64) -> Result<u64, StoreError> {
+        let bound = "UPDATE tier_authorities SET expires_at = ?1 WHERE expires_at > ?1 AND origin NOT IN ('', ?2)";
+        let bounded = self.sql.execute(bound, &[&latest, &ADMINISTRATOR])?;
+        if bounded > 0 {
+            self.note_tiers()?;
+        }
+        Ok(bounded)
+    }
+
+    /// Keys that were published under this ID are in the bundle while an entry gives it a CA, and come back if one does again soon. To be
+    /// called when an entry of that ID has changed.
+    pub fn settle_keys_of(&self, id: &str) -> Result<(), StoreError> {
+        let any = "SELECT EXISTS (SELECT 1 FROM tier_authorities WHERE origin = ?1)";
+        if !self.sql.one(any, &[&id], |row| row.get(0))? {
+            return Ok(());
+        }
+        let now_unix = wall_unix();
+        let changed = match self.gives_ca(id)? {
+            true => {
+                let late = "DELETE FROM tier_authorities WHERE origin = ?1 AND orphaned_at <> 0 AND orphaned_at <= ?2";
+                let back = "UPDATE tier_authorities SET orphaned_at = 0 WHERE origin = ?1 AND orphaned_at <> 0";
+                self.sql.execute(late, &[&id, &now_unix.saturating_sub(REPRIEVE)])? + self.sql.execute(back, &[&id])?
             }
-            _ => false,
+            false => {
+                let orphan = "UPDATE tier_authorities SET orphaned_at = ?2 WHERE origin = ?1 AND orphaned_at = 0";
+                let orphaned = self.sql.execute(orphan, &[&id, &now_unix])?;
+                if orphaned > 0 {
+                    info!(
+                        spiffe_id = id,
+                        orphaned,
+                        "no entry gives this ID a CA any more: the keys that were published under it leave the trust bundle"
+                    );
+                }
+                orphaned
+            }
+        };
+        if changed > 0 { self.note_tiers() } else { Ok(()) }
+    }
+
+    /// Removes the keys of tokens that were published by SVIDs which were fetched through these agents. Of those of before that was noted, the
+    /// ones that agents have published for themselves are named by the serial number of that SVID.
+    pub(super) fn remove_keys_published_through(&self, agents: &[SpiffeId]) -> Result<(), StoreError> {
+        let is_theirs = |serial: &str| agents.iter().any(|agent| is_through(serial, agent));
+        let theirs = |authority: &TierAuthority| {
+            let published = authority.publisher().zip(authority.key_id());
+            published.is_some_and(|(by, key_id)| is_theirs(&by.serial) || is_theirs(key_id))
         };
         let known = self.tier_authorities()?.authorities;
         known
@@ -80,8 +126,7 @@ impl Transaction<'_> {
             .try_for_each(|authority| self.remove_tier_authority(authority))
     }
 
-    /// Whether the SVID of that serial number was fetched through an agent that is banned. A key of a server below is named by that of the SVID
-    /// that publishes it.
+    /// Whether the SVID of that serial number was fetched through an agent that is banned.
     pub fn is_through_banned_agent(&self, serial: &str) -> Result<bool, StoreError> {
         let banned: Vec<String> = self.sql.all("SELECT spiffe_id FROM agents WHERE banned", &[], |row| row.get(0))?;
         let ids = banned.iter().filter_map(|id| SpiffeId::parse(id).ok());
@@ -102,7 +147,7 @@ fn key(authority: &TierAuthority) -> Key<'_> {
         TierCredential::WitKey { key_id, .. } => ("wit", key_id.clone()),
     };
     let origin = match &authority.origin {
-        TierOrigin::Below(id) => id.as_str(),
+        TierOrigin::Below(publisher) => publisher.id.as_str(),
         TierOrigin::Above => "",
         TierOrigin::Administrator => ADMINISTRATOR,
     };
@@ -122,7 +167,10 @@ fn authority(row: &Row<'_>) -> Result<TierAuthority, StoreError> {
     let origin = match origin.as_str() {
         "" => TierOrigin::Above,
         ADMINISTRATOR => TierOrigin::Administrator,
-        id => TierOrigin::Below(SpiffeId::parse(id).map_err(|_| damaged("malformed SPIFFE ID"))?),
+        id => {
+            let id = SpiffeId::parse(id).map_err(|_| damaged("malformed SPIFFE ID"))?;
+            TierOrigin::Below(Publisher { id, serial: row.get(6)?, orphaned_at: row.get(7)? })
+        }
     };
     let credential = match kind.as_str() {
         "x509" => TierCredential::Certificate(row.get(3)?),

@@ -25,6 +25,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration::sql(include_str!("schema/10.sql")),
     Migration::sql(include_str!("schema/11.sql")),
     Migration::sql(include_str!("schema/12.sql")),
+    Migration::sql(include_str!("schema/13.sql")),
 ];
 
 /// What leads to the next version.

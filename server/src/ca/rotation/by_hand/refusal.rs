@@ -154,6 +154,9 @@ pub enum OrderRefusal {
         "failed to revoke X.509 upstream authority: roots_path still has that root, and it would be in the bundle again: take it out there first"
     )]
     StillListed,
+    /// It would be back at once.
+    #[error("failed to revoke {} authority: the authority above has that key too, and it would be in the bundle again: revoke it there first", noun(*.0))]
+    IsAbove(Purpose),
     /// It is the root above the CA that signs next.
     #[error("{}: only upstream authorities signing an old authority can be used", .0.wrong_subject())]
     SignsPrepared(Action),

@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn a_key_is_published_above_once_and_neither_when_it_was_revoked_there_nor_when_it_is_over() {
-        let below = || TierOrigin::Below(TrustDomain::new("td").unwrap().server_id());
+        let below = || TierOrigin::Below(TrustDomain::new("td").unwrap().server_id().into());
         let own = [
             key("own", 100, false),
             key("below", 100, false),
