@@ -64,7 +64,7 @@ impl Console {
         tokio::select! {
             () = stop => {}
             ended = page.serve() => ended.map_err(CommandError::run)?,
-            ended = print_links(&page) => ended.map_err(CommandError::run)?,
+            ended = print_links(&page, self.connection.output()) => ended.map_err(CommandError::run)?,
         }
         Ok(Reply::new(json!({}), ""))
     }
@@ -77,20 +77,25 @@ async fn answers(channel: Channel) -> Result<(), CommandError> {
 }
 
 /// Prints a link now, and one each time Enter is pressed.
-async fn print_links(page: &FleetPage) -> io::Result<()> {
+async fn print_links(page: &FleetPage, form: Output) -> io::Result<()> {
     let mut asked = enters();
     loop {
         let mut out = io::stdout().lock();
-        writeln!(
-            out,
-            "{}\nopens the fleet page, once, within {LINK_MINUTES} minutes. Enter: another link.",
-            page.link()
-        )?;
+        writeln!(out, "{}", told(&page.link(), form))?;
         out.flush()?;
         drop(out);
         if asked.recv().await.is_none() {
             // Nobody can ask: what was given stays good.
             std::future::pending::<()>().await;
+        }
+    }
+}
+
+fn told(link: &str, form: Output) -> String {
+    match form {
+        Output::Json => json!({ "url": link }).to_string(),
+        Output::Pretty => {
+            format!("{link}\nopens the fleet page, once, within {LINK_MINUTES} minutes. Enter: another link.")
         }
     }
 }
@@ -106,4 +111,15 @@ fn enters() -> mpsc::Receiver<()> {
         }
     });
     receiver
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_reads_the_link_as_json() {
+        assert_eq!(told("http://127.0.0.1:1/open/x", Output::Json), r#"{"url":"http://127.0.0.1:1/open/x"}"#);
+        assert!(told("http://x", Output::Pretty).starts_with("http://x\nopens the fleet page"));
+    }
 }

@@ -35,6 +35,9 @@ pub enum Unanswered {
     /// There is no such thing.
     #[error("{0}")]
     NotFound(String),
+    /// It was asked for what cannot be.
+    #[error("{0}")]
+    Malformed(String),
     /// The server said no, or says nothing.
     #[error("the server does not answer: {0}")]
     Failed(String),
@@ -45,6 +48,7 @@ impl From<Status> for Unanswered {
         let message = status.message().to_owned();
         match status.code() {
             Code::NotFound => Self::NotFound(message),
+            Code::InvalidArgument => Self::Malformed(message),
             code => Self::Failed(format!("{message} (code: {})", code_name(code))),
         }
     }
@@ -162,4 +166,20 @@ impl Server {
 async fn patiently<T>(asked: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Unanswered> {
     let late = || Unanswered::Failed(format!("nothing for {} seconds", PATIENCE.as_secs()));
     Ok(tokio::time::timeout(PATIENCE, asked).await.map_err(|_| late())??.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistake_of_whoever_asks_is_not_the_servers_silence() {
+        let why = |status: Status| Unanswered::from(status).to_string();
+        assert_eq!(
+            why(Status::invalid_argument("ek_sha256 must be 64 hexadecimal digits")),
+            "ek_sha256 must be 64 hexadecimal digits"
+        );
+        assert_eq!(why(Status::not_found("device not found")), "device not found");
+        assert!(why(Status::unavailable("gone")).starts_with("the server does not answer: gone"));
+    }
 }

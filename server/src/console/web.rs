@@ -2,25 +2,28 @@
 
 mod answers;
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 
 use super::House;
 
-/// Connections at once: each page that is open holds one for what changes.
+/// Connections at once: each page that is open holds one for what changes. One more ends the oldest on which nobody has shown a session:
+/// every local user may connect.
 const MAX_CONNECTIONS: usize = 64;
 /// A browser that has not sent its request by then is gone.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
@@ -46,28 +49,46 @@ const SAID: [(HeaderName, &str); 6] = [
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
 ];
 
-/// Answers whoever connects, until dropped.
-pub(super) async fn serve(listener: &TcpListener, house: &Arc<House>) -> io::Result<()> {
-    serve_in(listener, house, Arc::new(Semaphore::new(MAX_CONNECTIONS))).await
+/// Whether somebody with a session has asked on a connection.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Seat(Arc<AtomicBool>);
+
+impl Seat {
+    /// Somebody has.
+    pub(super) fn is_a_visitors(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn may_be_taken(&self) -> bool {
+        !self.0.load(Ordering::Relaxed)
+    }
 }
 
-/// The same; each connection has one of `places`.
-async fn serve_in(listener: &TcpListener, house: &Arc<House>, places: Arc<Semaphore>) -> io::Result<()> {
+/// Answers whoever connects, until dropped.
+pub(super) async fn serve(listener: &TcpListener, house: &Arc<House>) -> io::Result<()> {
     let router = router(house.clone());
+    let mut open: VecDeque<(AbortHandle, Seat)> = VecDeque::with_capacity(MAX_CONNECTIONS);
     loop {
-        let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(PAUSE).await;
             continue;
         };
-        let service = TowerToHyperService::new(router.clone());
-        drop(tokio::spawn(async move {
+        open.retain(|(connection, _)| !connection.is_finished());
+        if open.len() >= MAX_CONNECTIONS {
+            let oldest = open.iter().position(|(_, seat)| seat.may_be_taken());
+            // Visitors alone: whoever comes now comes again.
+            let Some((silent, _)) = oldest.and_then(|oldest| open.remove(oldest)) else { continue };
+            silent.abort();
+        }
+        let seat = Seat::default();
+        let service = TowerToHyperService::new(router.clone().layer(Extension(seat.clone())));
+        let connection = tokio::spawn(async move {
             let mut server = http1::Builder::new();
             server.timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE).max_buf_size(MAX_HEAD_BYTES);
             // How one browser's connection ended is nobody's concern.
             let _ended = server.serve_connection(TokioIo::new(stream), service).await;
-            drop(place);
-        }));
+        });
+        open.push_back((connection.abort_handle(), seat));
     }
 }
 
@@ -101,6 +122,8 @@ async fn say(request: axum::extract::Request, next: Next) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
     use tonic::transport::Endpoint;
@@ -119,28 +142,34 @@ mod tests {
         Arc::new(House { door: Door::new(false), watcher: Watcher::new(server.clone()), server, audit_file: None })
     }
 
+    async fn ask(stream: &mut TcpStream, path: &str, cookie: &str) -> String {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nCookie: ironroot_console={cookie}\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("sent");
+        let mut answer = vec![0; 64 * 1024];
+        let read = tokio::time::timeout(DEADLINE, stream.read(&mut answer)).await.expect("in time").expect("open");
+        String::from_utf8_lossy(&answer[..read]).into_owned()
+    }
+
     #[tokio::test]
-    async fn more_connections_than_there_are_places_wait_until_one_is_free() {
+    async fn connections_without_a_session_give_way_and_lock_no_operator_out() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
-        let (address, places) = (listener.local_addr().expect("bound"), Arc::new(Semaphore::new(MAX_CONNECTIONS)));
-        let (house, taken) = (house(), places.clone());
-        let serving = tokio::spawn(async move { serve_in(&listener, &house, taken).await });
-        let mut held = Vec::new();
-        for _ in 0..MAX_CONNECTIONS {
-            held.push(TcpStream::connect(address).await.expect("connected"));
+        let (address, house) = (listener.local_addr().expect("bound"), house());
+        let cookie = house.door.open(&house.door.new_link(Instant::now()), Instant::now()).expect("a fresh link");
+        let (home, served) = (house.door.home(), house.clone());
+        let serving = tokio::spawn(async move { serve(&listener, &served).await });
+        let mut operator = TcpStream::connect(address).await.expect("connected");
+        let nowhere = format!("{home}no-such-page");
+        assert!(ask(&mut operator, &nowhere, &cookie).await.starts_with("HTTP/1.1 404"));
+        let mut idle = Vec::new();
+        for _ in 0..3 * MAX_CONNECTIONS {
+            idle.push(TcpStream::connect(address).await.expect("the kernel takes it"));
         }
-        let all_taken = async {
-            while places.available_permits() > 0 {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(DEADLINE, all_taken).await.expect("each has a place");
         let mut late = TcpStream::connect(address).await.expect("the kernel takes it");
-        late.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.expect("sent");
-        drop(held.pop());
-        let mut answer = String::new();
-        tokio::time::timeout(DEADLINE, late.read_to_string(&mut answer)).await.expect("answered").expect("read");
+        let answer = ask(&mut late, &home, "none").await;
         assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+        let closed = tokio::time::timeout(DEADLINE, idle.swap_remove(0).read(&mut [0; 1])).await;
+        assert!(matches!(closed.expect("the oldest gave way"), Ok(0) | Err(_)));
+        assert!(ask(&mut operator, &nowhere, &cookie).await.starts_with("HTTP/1.1 404"), "who has a session stays");
         serving.abort();
     }
 }

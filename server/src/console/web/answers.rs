@@ -17,6 +17,7 @@ use maud::Markup;
 use serde::Deserialize;
 use tokio::task::spawn_blocking;
 
+use super::Seat;
 use crate::console::House;
 use crate::console::asked::Unanswered;
 use crate::console::audit_file::{self, AuditLine};
@@ -56,6 +57,7 @@ impl IntoResponse for NoPage {
         let (status, why) = match &self {
             Self::Refused(refused) => (refused.status(), refused.to_string()),
             Self::Unanswered(why @ Unanswered::NotFound(_)) => (StatusCode::NOT_FOUND, why.to_string()),
+            Self::Unanswered(why @ Unanswered::Malformed(_)) => (StatusCode::BAD_REQUEST, why.to_string()),
             Self::Unanswered(why @ Unanswered::Failed(_)) => (StatusCode::BAD_GATEWAY, why.to_string()),
         };
         page(status, &pages::refusal(status, &why))
@@ -66,7 +68,9 @@ impl FromRequestParts<Arc<House>> for Visitor {
     type Rejection = NoPage;
 
     async fn from_request_parts(parts: &mut Parts, house: &Arc<House>) -> Result<Self, Self::Rejection> {
-        Ok(house.door.visitor(&parts.headers, Instant::now())?)
+        let visitor = house.door.visitor(&parts.headers, Instant::now())?;
+        parts.extensions.get::<Seat>().into_iter().for_each(Seat::is_a_visitors);
+        Ok(visitor)
     }
 }
 
