@@ -4,8 +4,8 @@ use ironroot_api::pb::server_status::GetStatusResponse;
 use ironroot_api::pb::server_status::get_status_response::{Authority, Listener, Trouble, WebCertificate};
 use ironroot_shell::clock::wall_unix;
 
-use crate::ca::{AuthorityState, Purpose};
-use crate::config::{KeyManagerConfig, OidcListener, ServerConfig};
+use crate::ca::{AuthorityState, Exchange, Purpose};
+use crate::config::{KeyManagerConfig, OidcListener, ServerConfig, UpstreamConfig};
 use crate::telemetry::Sources;
 use crate::web_shown::{ShownCertificate, WebShown};
 
@@ -16,6 +16,8 @@ pub struct Configured {
     data_store: String,
     listeners: Vec<Listener>,
     warnings: Vec<String>,
+    /// Where requests wait for a root that is away most of the time.
+    ceremony: Option<Exchange>,
 }
 
 impl Configured {
@@ -48,7 +50,8 @@ impl Configured {
             local("metrics", metrics),
         ];
         let listeners = always.into_iter().chain(sometimes.into_iter().flatten()).collect();
-        Self { keys, data_store: config.data_store.to_string(), listeners, warnings: config.warnings.clone() }
+        let ceremony = config.upstream.as_ref().and_then(UpstreamConfig::ceremony);
+        Self { keys, data_store: config.data_store.to_string(), listeners, warnings: config.warnings.clone(), ceremony }
     }
 }
 
@@ -57,12 +60,15 @@ pub fn status(sources: &Sources, configured: &Configured) -> GetStatusResponse {
     let server = &sources.server;
     let agents = server.registry.agent_census(wall_unix(), sources.late_below_seconds());
     let devices = server.devices.census();
+    let awaits_root = configured.ceremony.as_ref().filter(|it| it.has_waiting()).map(Exchange::request_path);
+    let awaits_root = awaits_root.map(|path| path.display().to_string()).unwrap_or_default();
+    let authorities = Purpose::ALL.into_iter().filter_map(|purpose| authority(sources, purpose, &awaits_root));
     GetStatusResponse {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         uptime: sources.began.elapsed().as_secs().try_into().unwrap_or(i64::MAX),
         trust_domain: server.trust_domain.to_string(),
         troubles: troubles(sources),
-        authorities: Purpose::ALL.into_iter().filter_map(|purpose| authority(sources, purpose)).collect(),
+        authorities: authorities.collect(),
         keys: configured.keys.clone(),
         token_queue: count(sources.waiting_for_token()),
         data_store: configured.data_store.clone(),
@@ -79,7 +85,7 @@ pub fn status(sources: &Sources, configured: &Configured) -> GetStatusResponse {
         federated_bundles: count(server.federation.count_bundles()),
         federation_failing: count(sources.fetched.failing()),
         listeners: configured.listeners.clone(),
-        warnings: configured.warnings.clone(),
+        warnings: configured.warnings.iter().cloned().chain(root_warning(&awaits_root)).collect(),
         web_certificates: web_certificates(sources),
     }
 }
@@ -99,8 +105,27 @@ fn troubles(sources: &Sources) -> Vec<Trouble> {
     troubles.filter_map(|(what, why)| Some(Trouble { what: what.to_owned(), why: why? })).collect()
 }
 
-/// None of a purpose that nothing signs for, and nothing will.
-fn authority(sources: &Sources, purpose: Purpose) -> Option<Authority> {
+/// The rest of a sentence about what signs next where it is not there.
+pub fn why_none_is_next(authority: &Authority, status: &GetStatusResponse) -> &'static str {
+    match (authority.awaits_root.is_empty(), status.troubles.is_empty()) {
+        (false, _) => "waits for the root",
+        (true, true) => "is not due yet",
+        (true, false) => "is not there",
+    }
+}
+
+/// What a request in this file waits for, and what to do; none where none waits (empty).
+fn root_warning(request: &str) -> Option<String> {
+    (!request.is_empty()).then(|| {
+        format!(
+            "the next CA waits for the root, and its request in {request}: plug the root's token in, or carry the request to \
+             `ironroot-server ca ceremony sign` and bring what it signs back with `ironroot-server ca ceremony take`"
+        )
+    })
+}
+
+/// None of a purpose that nothing signs for, and nothing will. `awaits_root`: the file with the CA's request, empty if none waits.
+fn authority(sources: &Sources, purpose: Purpose, awaits_root: &str) -> Option<Authority> {
     let local = sources.server.ca.local_authorities(purpose);
     if local.active.is_none() && local.prepared.is_none() {
         return None;
@@ -110,8 +135,18 @@ fn authority(sources: &Sources, purpose: Purpose) -> Option<Authority> {
     };
     let (active_id, active_since, active_until) = told(local.active);
     let (prepared_id, prepared_since, prepared_until) = told(local.prepared);
+    let awaits_root = if purpose == Purpose::X509Ca { awaits_root.to_owned() } else { String::new() };
     let purpose = purpose.word().to_owned();
-    Some(Authority { purpose, active_id, active_until, prepared_id, prepared_until, active_since, prepared_since })
+    Some(Authority {
+        purpose,
+        active_id,
+        active_until,
+        prepared_id,
+        prepared_until,
+        active_since,
+        prepared_since,
+        awaits_root,
+    })
 }
 
 fn count(number: usize) -> i32 {

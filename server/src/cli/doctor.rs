@@ -66,6 +66,7 @@ impl Doctor {
         look_at_clock(&mut findings, wall_unix());
         beside::look_at_store(&mut findings, &config);
         beside::look_at_above(&mut findings, &config);
+        beside::look_at_ceremony(&mut findings, &config);
         beside::look_at_web(&mut findings, &config, wall_unix());
         look_at_keys(&mut findings, &config, self.no_login).await;
         findings

@@ -13,6 +13,7 @@ use ironroot_shell::command_line::{Reply, counted, go_duration, int64};
 use serde_json::{Value, json};
 
 use super::connection::Connection;
+use crate::status::why_none_is_next;
 
 /// Shows how the running server is: what is wrong, the CA and when it ends, token, agents, devices, entries.
 #[derive(Debug, Args)]
@@ -44,6 +45,7 @@ fn json(status: &GetStatusResponse) -> Value {
             "active_until": int64(authority.active_until),
             "prepared_id": authority.prepared_id,
             "prepared_until": int64(authority.prepared_until),
+            "awaits_root": authority.awaits_root,
         })
     };
     let web_certificate =
@@ -92,7 +94,7 @@ fn text(status: &GetStatusResponse) -> String {
     for Trouble { what, why } in &status.troubles {
         line("TROUBLE", format!("{what}: {why}"));
     }
-    status.authorities.iter().for_each(|authority| line(name(&authority.purpose), in_words(authority)));
+    status.authorities.iter().for_each(|authority| line(name(&authority.purpose), in_words(authority, status)));
     line("Keys", format!("{}, {}", status.keys, counted(status.token_queue, "request waits", "requests wait")));
     line("Data store", status.data_store.clone());
     let (current, late, expired) = (status.agents_current, status.agents_late, status.agents_expired);
@@ -123,14 +125,14 @@ fn name(purpose: &str) -> &'static str {
     }
 }
 
-fn in_words(authority: &Authority) -> String {
+fn in_words(authority: &Authority, status: &GetStatusResponse) -> String {
     let Authority { active_id, active_until, prepared_id, prepared_until, .. } = authority;
     let active = match active_id.is_empty() {
         true => "nothing signs".to_owned(),
         false => format!("{active_id} until {}", utc(*active_until)),
     };
     match prepared_id.is_empty() {
-        true => format!("{active}; the next is not due yet"),
+        true => format!("{active}; the next {}", why_none_is_next(authority, status)),
         false => format!("{active}; next {prepared_id} until {}", utc(*prepared_until)),
     }
 }
@@ -210,5 +212,22 @@ Warning       : mind this
         let json = json(&status);
         assert_eq!((&json["healthy"], &json["agents"]["late"]), (&false.into(), &3.into()));
         assert!(text(&GetStatusResponse::default()).contains("Health        : able to do its work"));
+    }
+
+    #[test]
+    fn why_nothing_comes_next_is_told_as_it_is() {
+        let trouble = Trouble { what: "rotation".into(), why: "it has failed".into() };
+        for (awaits_root, troubles, said) in [
+            ("", vec![], "aa until 1970-01-01T00:00:00Z; the next is not due yet"),
+            ("/d/ca-request.pem", vec![], "; the next waits for the root"),
+            ("", vec![trouble], "; the next is not there"),
+        ] {
+            let (active_id, awaits_root) = ("aa".to_owned(), awaits_root.to_owned());
+            let ca = Authority { purpose: "x509_ca".into(), active_id, awaits_root, ..Authority::default() };
+            let status = GetStatusResponse { troubles, authorities: vec![ca], ..GetStatusResponse::default() };
+            let text = text(&status);
+            assert!(text.contains(said), "{said} in {text}");
+            assert_eq!(json(&status)["authorities"][0]["awaits_root"], status.authorities[0].awaits_root);
+        }
     }
 }

@@ -8,7 +8,7 @@ use ironroot_shell::settings::Section;
 use super::PROGRAM;
 use super::server_block::ServerBlock;
 use super::upstream_token::{self, UpstreamTokenConfig};
-use crate::ca::{DiskAuthority, SpireServer};
+use crate::ca::{DiskAuthority, Exchange, SpireServer};
 
 /// Who certifies the CAs of this server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,16 @@ pub enum UpstreamConfig {
 }
 
 /// Reads the plugin, at most one; none in it if there is none.
+impl UpstreamConfig {
+    /// Where requests wait for a root that is away, if there is such a root.
+    pub fn ceremony(&self) -> Option<Exchange> {
+        match self {
+            Self::Token(root) => Some(Exchange::at(root.ceremony_dir.clone())),
+            Self::Disk(_) | Self::Spire(_) => None,
+        }
+    }
+}
+
 pub(super) fn read(plugins: &Section<'_>, server: Option<&ServerBlock>) -> Option<Option<UpstreamConfig>> {
     let trust_domain = server.map(|server| &server.trust_domain);
     let Some(plugin) = plugins.only_plugin("UpstreamAuthority") else { return Some(None) };

@@ -11,7 +11,7 @@ use ironroot_shell::command_line::doctor::Findings;
 use ironroot_shell::serving_certificate::ServingCertificate;
 use rustls_pki_types::CertificateDer;
 
-use crate::ca::SpireServer;
+use crate::ca::{Exchange, SpireServer};
 use crate::config::{OidcListener, ServerConfig, UpstreamConfig, WebCertificate, WebIdentity};
 use crate::store::StoreError;
 
@@ -112,12 +112,50 @@ pub(super) fn look_at_above(findings: &mut Findings, config: &ServerConfig) {
     }
 }
 
+/// Whether a request for a CA waits for a root that is away.
+pub(super) fn look_at_ceremony(findings: &mut Findings, config: &ServerConfig) {
+    let Some(exchange) = config.upstream.as_ref().and_then(UpstreamConfig::ceremony) else { return };
+    say_what_waits(findings, &exchange);
+}
+
+fn say_what_waits(findings: &mut Findings, exchange: &Exchange) {
+    let about = "request to the root";
+    match exchange.waiting() {
+        Ok(None) => findings.good(about, "none waits"),
+        Ok(Some(waiting)) => findings.doubtful(
+            about,
+            format!("the next CA waits for the root: {}", waiting.path().display()),
+            "plug the root's token in; or ironroot-server ca ceremony sign there, and ironroot-server ca ceremony take here",
+        ),
+        Err(why) => findings.fault(about, describe(&why), "as the daemon's user; the server writes a damaged one anew"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use ironroot_shell::command_line::doctor::Verdict;
     use rcgen::{CertificateParams, KeyPair};
 
     use super::*;
+
+    #[test]
+    fn a_request_that_waits_for_the_root_is_told_with_what_to_do() {
+        let directory = tempfile::tempdir().expect("directory");
+        let exchange = Exchange::at(directory.path().to_owned());
+        let told = |verdict| {
+            let mut findings = Findings::default();
+            say_what_waits(&mut findings, &exchange);
+            assert_eq!(findings.count(verdict), 1, "{findings:?}");
+            format!("{findings:?}")
+        };
+        told(Verdict::Good);
+        let request = CertificateParams::default().serialize_request(&KeyPair::generate().expect("a key"));
+        std::fs::write(exchange.request_path(), request.expect("signs").pem().expect("PEM")).expect("written");
+        let said = told(Verdict::Doubtful);
+        assert!(said.contains("ca-request.pem") && said.contains("ironroot-server ca ceremony sign"), "{said}");
+        std::fs::write(exchange.request_path(), "damaged").expect("written");
+        told(Verdict::Fault);
+    }
 
     #[test]
     fn a_certificate_that_has_ended_is_a_fault_and_one_that_ends_soon_is_told() {

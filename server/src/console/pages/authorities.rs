@@ -6,6 +6,7 @@ use maud::{Markup, html};
 use super::frame::{Place, frame};
 use super::words::{left, length, moment};
 use crate::console::validity::Validity;
+use crate::status::why_none_is_next;
 
 /// The page. `x509`: roots, with CAs below them; `jwt`: keys.
 pub fn authorities(x509: &[Validity], jwt: &[Validity], status: &GetStatusResponse, now: i64) -> Markup {
@@ -45,7 +46,7 @@ fn token(status: &GetStatusResponse) -> Markup {
             @for (what, name) in [("x509_ca", "Next CA"), ("jwt_key", "Next key of JWT-SVIDs")] {
                 @if let Some(next) = status.authorities.iter().find(|authority| authority.purpose == what) {
                     dt { (name) }
-                    dd { @if next.prepared_id.is_empty() { "not due yet" } @else { "is prepared, good until " (moment(next.prepared_until)) } }
+                    dd { @if next.prepared_id.is_empty() { (why_none_is_next(next, status)) } @else { "is prepared, good until " (moment(next.prepared_until)) } }
                 }
             }
         }

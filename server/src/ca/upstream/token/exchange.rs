@@ -80,9 +80,14 @@ impl Exchange {
         self.0.join(CERTIFICATE)
     }
 
+    /// Whether a request waits, be it one that nobody can read.
+    pub fn has_waiting(&self) -> bool {
+        self.request_path().exists()
+    }
+
     /// The request that waits, if one does.
     pub fn waiting(&self) -> Result<Option<WaitingRequest>, ExchangeError> {
-        match self.request_path().exists() {
+        match self.has_waiting() {
             true => WaitingRequest::read(&self.request_path()).map(Some),
             false => Ok(None),
         }
