@@ -18,6 +18,7 @@ mod socket;
 mod text;
 
 pub use crate::describe;
+pub use crate::printable::{Shown, shown};
 pub use asking::{block_on, within};
 pub use chain::{ShownCertificate, chain_text, go_duration};
 pub use daemon::{ConfigFile, ConfigFlags, Given, LogFlags, begin_log, ended, keep_files_private, switched_on};
@@ -31,4 +32,4 @@ pub use replace_file::replace_file;
 pub use reply::{Output, Reply, UnknownOutput};
 pub use seconds::{lifetime_seconds, positive_seconds};
 pub use socket::{SocketChoice, SocketError};
-pub use text::{counted, table};
+pub use text::{counted, labelled, table};

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  files, flags ── settings (HCL with lines) · command_line
-//!  words        ── logging (with its limits) · describe (an error and its causes) · health, telemetry (over local_http)
+//!  words        ── logging (with its limits) · printable · describe (an error and its causes) · health, telemetry (over local_http)
 //!  own place    ── process · clock · listen · serving_certificate · durable_file
 //!  shares       ── token_bucket
 //! ```
@@ -15,6 +15,7 @@ pub mod health;
 pub mod listen;
 pub mod local_http;
 pub mod logging;
+pub mod printable;
 pub mod process;
 pub mod serving_certificate;
 pub mod settings;

@@ -20,6 +20,7 @@ use tokio::task::AbortHandle;
 use tracing::{debug, info, warn};
 
 use crate::listen;
+use crate::logging::in_moderation;
 
 /// Connections at once. One more ends the oldest: an honest probe is answered in milliseconds, so that is a silent one.
 const MAX_CONNECTIONS: usize = 64;
@@ -89,8 +90,11 @@ pub(crate) async fn serve_over<S, Shaken, Stream, F, Fut>(
         };
         let connection = async move {
             // A probe that hangs up early is nobody's concern.
-            if let Ok(Err(error)) = tokio::time::timeout(DEADLINE, conversation).await {
-                debug!(error = &error as &dyn std::error::Error, "{name} connection broken off");
+            if let Ok(Err(error)) = tokio::time::timeout(DEADLINE, conversation).await
+                && let Some(pass) = in_moderation(name)
+            {
+                let (error, suppressed) = (&error as &dyn std::error::Error, pass.suppressed);
+                debug!(error, suppressed, "{name} connection broken off");
             }
         };
         open.push_back(tokio::spawn(connection).abort_handle());

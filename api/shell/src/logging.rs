@@ -4,26 +4,37 @@
 
 mod json;
 mod level_control;
+mod library_limit;
 mod limit;
+mod moderation;
 mod output;
+mod text;
 mod wire;
+#[cfg(test)]
+mod written;
 
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use thiserror::Error;
-use tracing::Level;
+use tracing::{Level, Subscriber};
 use tracing_subscriber::Layer;
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::filter::FilterExt;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::{Filter, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
+pub use json::json_line;
 pub use level_control::{LevelControl, Levels};
 pub use limit::{Clipped, LineRate, LogLimit, MAX_LOG_SOURCES, MAX_LOGGED_BYTES, Pass, clipped};
+pub use moderation::in_moderation;
 pub use output::LogOutput;
 pub use wire::LevelRefusal;
 
 use crate::telemetry::otlp::SpanLayer;
+use library_limit::LibraryLimit;
 
 /// How much is logged, in SPIRE's names: what stands below says more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,7 +50,8 @@ pub enum LogLevel {
     /// What the process did.
     #[default]
     Info,
-    /// And how it came to do it. Libraries for HTTP/2, TLS and gRPC stay at INFO here too.
+    /// And how it came to do it. Libraries say no more than INFO here too, and above it errors alone: what they warn of is what peers
+    /// send. A few lines each pass at a time, at every level.
     Debug,
     /// And the single steps of that.
     Trace,
@@ -163,12 +175,27 @@ pub fn init(config: &LogConfig, spans: Option<SpanLayer>) -> Result<Log, Logging
     let output = LogOutput::open(config.file.as_deref())?;
     output.reopen_on_sigusr2().map_err(LoggingError::Signal)?;
     let (level, filter) = LevelControl::new(config.level);
-    let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(output.clone());
-    let layer = match config.format {
-        LogFormat::Text => layer.with_target(false).with_filter(filter).boxed(),
-        LogFormat::Json => layer.event_format(json::Lines).with_filter(filter).boxed(),
-    };
+    let layer = lines_to(output.clone(), config.format, filter, LibraryLimit::new());
     let spans = spans.map(|spans| spans.with_filter(SpanLayer::filter()));
     tracing_subscriber::registry().with(layer).with(spans).try_init().map_err(|_| LoggingError::Twice)?;
     Ok(Log { output, level })
+}
+
+/// Writes what passes `filter` and is not too much of a library.
+fn lines_to<S, W>(
+    writer: W,
+    format: LogFormat,
+    filter: impl Filter<S> + Send + Sync + 'static,
+    libraries: LibraryLimit,
+) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'s> LookupSpan<'s>,
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(writer).fmt_fields(text::Fields);
+    let filter = filter.and(libraries.clone());
+    match format {
+        LogFormat::Text => layer.event_format(text::Lines::new(libraries)).with_filter(filter).boxed(),
+        LogFormat::Json => layer.event_format(json::Lines::new(libraries)).with_filter(filter).boxed(),
+    }
 }

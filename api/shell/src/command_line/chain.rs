@@ -6,7 +6,7 @@ use ironroot_api::pb::types;
 use ironroot_api::utc;
 use serde_json::{Value, json};
 
-use super::int64;
+use super::{int64, shown};
 
 /// A certificate as it is shown.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +38,7 @@ pub fn chain_text<'a>(chain: impl ExactSizeIterator<Item = ShownCertificate<'a>>
     }
     for (index, ShownCertificate { id, expires_at, subject }) in chain.enumerate() {
         let id = id.map_or_else(|| "(none)".to_owned(), |id| format!("spiffe://{}{}", id.trust_domain, id.path));
-        let expires = utc(expires_at);
+        let (id, subject, expires) = (shown(id), shown(subject), utc(expires_at));
         write!(text, "    [{index}] SPIFFE ID:  {id}\n        Subject:    {subject}\n        Expires At: {expires}\n")
             .expect("writing to a string cannot fail");
     }

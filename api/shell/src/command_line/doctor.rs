@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use super::{Reply, counted};
+use super::{Reply, counted, shown};
 use crate::settings::ConfigErrors;
 pub use looks::{disk_space, name_resolves, port_is_free};
 
@@ -125,9 +125,11 @@ impl Finding {
             Verdict::Doubtful => "look ",
             Verdict::Fault => "FAULT",
         };
-        let next =
-            if self.next.is_empty() { String::new() } else { format!("\n{:width$}        next: {}", "", self.next) };
-        format!("{mark}  {:<width$}  {}{next}\n", self.about, self.says)
+        let next = match self.next.as_str() {
+            "" => String::new(),
+            next => format!("\n{:width$}        next: {}", "", shown(next)),
+        };
+        format!("{mark}  {:<width$}  {}{next}\n", shown(&self.about), shown(&self.says))
     }
 }
 

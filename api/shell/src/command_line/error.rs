@@ -10,6 +10,7 @@ use tonic::Code;
 
 use super::SocketError;
 use crate::describe;
+use crate::printable::{printable, shown};
 use crate::settings::{ConfigErrors, format_duration};
 use ironroot_api::unix_socket::UnixSocketError;
 
@@ -84,6 +85,14 @@ impl CommandError {
             Self::Unreachable(cause) => format!("{}: {self}", describe(cause)),
             Self::Refused(_) => self.to_string(),
             _ => describe(self),
+        }
+    }
+
+    /// The same for a terminal. What the other side said is one line.
+    pub fn for_people(&self) -> String {
+        match self {
+            Self::Refused(_) => shown(self.message()).into_string(),
+            _ => printable(&self.message()).into_owned(),
         }
     }
 }

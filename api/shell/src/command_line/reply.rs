@@ -1,6 +1,5 @@
 //! A command's answer: for people or for programs.
 
-use std::borrow::Cow;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -9,6 +8,7 @@ use serde_json::{Value, json};
 use thiserror::Error;
 
 use super::CommandError;
+use crate::printable::printable;
 
 /// Who reads the answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -106,7 +106,7 @@ fn write_to(
             write!(err, "{}", printable(&reply.complaints))?;
         }
         (Err(error), Output::Json) => writeln!(err, "{}", json!({ "error": error.message() }))?,
-        (Err(error), Output::Pretty) => writeln!(err, "Error: {}", printable(&error.message()))?,
+        (Err(error), Output::Pretty) => writeln!(err, "Error: {}", error.for_people())?,
     }
     if let Ok(reply) = answer {
         write!(err, "{}", printable(&reply.notes))?;
@@ -117,19 +117,6 @@ fn write_to(
         Ok(_) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     })
-}
-
-/// Characters that have a terminal show a line in another order than it is. Source: Unicode Standard Annex 9, 2.1, 2.2 and 2.4.
-const REORDERING: [std::ops::RangeInclusive<char>; 2] = ['\u{202a}'..='\u{202e}', '\u{2066}'..='\u{2069}'];
-
-/// `text` with control characters escaped, so that what an agent called itself cannot drive an operator's terminal.
-fn printable(text: &str) -> Cow<'_, str> {
-    let reorders = |c: char| REORDERING.iter().any(|range| range.contains(&c));
-    let keep = |c: char| !(c.is_control() || reorders(c)) || c == '\n' || c == '\t';
-    if text.chars().all(keep) {
-        return text.into();
-    }
-    text.chars().flat_map(|c| if keep(c) { vec![c] } else { c.escape_default().collect() }).collect()
 }
 
 #[cfg(test)]
@@ -155,6 +142,9 @@ mod tests {
         let (out, err, code) = printed(&refused, Output::Pretty);
         assert_eq!((out.as_str(), err.as_str()), ("", "Error: entry not found (code: NotFound)\n"));
         assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::FAILURE));
+        let forged = Err(CommandError::from(tonic::Status::not_found("no\nError: forged")));
+        assert_eq!(printed(&forged, Output::Pretty).1, "Error: no\\nError: forged (code: NotFound)\n");
+        assert_eq!(printed(&forged, Output::Json).1, "{\"error\":\"no\\nError: forged (code: NotFound)\"}\n");
     }
 
     #[test]

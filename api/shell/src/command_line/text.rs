@@ -1,6 +1,8 @@
 //! Words for people.
 
-use std::fmt::Display;
+use std::fmt::{Display, Write};
+
+use crate::printable::shown;
 
 /// Longest cell, characters: an agent's SPIFFE ID fits. Of what is longer the whole is in the other forms of an answer.
 const MAX_CELL: usize = 128;
@@ -22,10 +24,16 @@ pub fn table<const COLUMNS: usize>(head: &[&str; COLUMNS], rows: &[[String; COLU
 }
 
 fn cut(cell: &str) -> String {
+    let cell = shown(cell).into_string();
     match cell.chars().nth(MAX_CELL) {
-        None => cell.to_owned(),
+        None => cell,
         Some(_) => cell.chars().take(MAX_CELL - 1).chain(['…']).collect(),
     }
+}
+
+/// Appends a line: a label as wide as `width`, and a value, which stays one line whatever it holds.
+pub fn labelled(text: &mut String, width: usize, label: &str, value: impl Display) {
+    writeln!(text, "{label:<width$}: {}", shown(value)).expect("writing to a string cannot fail");
 }
 
 /// `1 agent`, `2 agents`.
@@ -43,6 +51,7 @@ mod tests {
         let rows = [["Köln".to_owned(), "a".to_owned()], [String::new(), "bb".to_owned()]];
         assert_eq!(table(&["SITE", "X"], &rows), "SITE  X\nKöln  a\n      bb\n");
         assert_eq!(table(&["SITE"], &[]), "SITE\n");
+        assert_eq!(table(&["X", "Y"], &[["a\nb\t".into(), "c".into()]]), "X       Y\na\\nb\\t  c\n");
         let long = ["ö".repeat(MAX_CELL), "ö".repeat(MAX_CELL + 1)].map(|text| [text]);
         let told = table(&["X"], &long);
         let lines: Vec<&str> = told.lines().skip(1).collect();

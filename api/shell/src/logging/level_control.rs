@@ -9,6 +9,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::{Registry, reload};
 
 use super::LogLevel;
+use super::library_limit::OURS;
 use crate::telemetry::otlp::SPANS;
 
 /// How much is logged, and how much the configuration asked for.
@@ -64,54 +65,38 @@ impl fmt::Debug for LevelControl {
 
 fn targets(level: LogLevel) -> Targets {
     let level = level.as_tracing();
-    // Their debug lines hold raw bytes of handshakes and frames; ours name what matters.
-    let quiet = level.min(Level::INFO);
-    ["h2", "hyper", "hyper_util", "rustls", "tonic", "tower"]
-        .into_iter()
-        .fold(Targets::new().with_default(level), |filter, target| filter.with_target(target, quiet))
+    // What libraries warn of is what a peer sends, a line for each frame if the peer likes; ours name what matters. Their debug lines
+    // hold raw bytes of handshakes and frames.
+    let quiet = level.min(if level < Level::DEBUG { Level::ERROR } else { Level::INFO });
+    OURS.into_iter()
+        .fold(Targets::new().with_default(quiet), |filter, target| filter.with_target(target, level))
         .with_target(SPANS, LevelFilter::OFF)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io;
+    use std::time::Instant;
 
     use tracing_subscriber::Layer;
-    use tracing_subscriber::fmt::MakeWriter;
     use tracing_subscriber::layer::SubscriberExt;
 
     use super::*;
-
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().expect("whole").write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl MakeWriter<'_> for Lines {
-        type Writer = Self;
-
-        fn make_writer(&self) -> Self {
-            self.clone()
-        }
-    }
+    use crate::logging::library_limit::{LINES_PER_LIBRARY, LibraryLimit};
+    use crate::logging::written::Written;
+    use crate::logging::{LogFormat, lines_to};
 
     #[test]
     fn a_running_log_says_more_or_less_when_it_is_told_to_and_libraries_stay_quiet() {
-        let lines = Lines::default();
+        let lines = Written::default();
         let (control, filter) = LevelControl::new(LogLevel::Info);
         let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(lines.clone());
         let subscriber = tracing_subscriber::registry().with(layer.with_filter(filter));
         let speak = |word: &'static str| {
             tracing::debug!("debug {word}");
             tracing::warn!("warn {word}");
+            tracing::warn!(target: "audit", "audit {word}");
+            tracing::error!(target: "h2::proto", "a library's error {word}");
+            tracing::warn!(target: "h2::proto", "a library's warning {word}");
             tracing::debug!(target: "h2::frame", "frame {word}");
             tracing::info!(target: SPANS, "an event of a trace {word}");
         };
@@ -127,8 +112,51 @@ mod tests {
             );
             speak("at info again");
         });
-        let lines = String::from_utf8(lines.0.lock().expect("whole").clone()).expect("text");
+        let lines = lines.text();
         let said: Vec<&str> = lines.lines().filter_map(|line| line.split(": ").nth(1)).collect();
-        assert_eq!(said, ["warn at info", "debug at debug", "warn at debug", "warn at info again"], "{lines}");
+        let wanted = [
+            "warn at info",
+            "audit at info",
+            "a library's error at info",
+            "debug at debug",
+            "warn at debug",
+            "audit at debug",
+            "a library's error at debug",
+            "a library's warning at debug",
+            "a library's error at fatal",
+            "warn at info again",
+            "audit at info again",
+            "a library's error at info again",
+        ];
+        assert_eq!(said, wanted, "{lines}");
+    }
+
+    //= FLT-S21
+    #[test]
+    fn no_library_writes_more_than_the_named_number_of_lines_at_any_level_and_what_is_left_out_is_counted() {
+        for (level, format) in [(LogLevel::Debug, LogFormat::Text), (LogLevel::Info, LogFormat::Json)] {
+            let now = Arc::new(Mutex::new(Instant::now()));
+            let clock = now.clone();
+            let libraries = LibraryLimit::by(move || *clock.lock().expect("whole"));
+            let lines = Written::default();
+            let (_, filter) = LevelControl::new(level);
+            let layer = lines_to(lines.clone(), format, filter, libraries);
+            let bound = LINES_PER_LIBRARY.burst as usize;
+            tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+                for _ in 0..bound + 3000 {
+                    tracing::error!(target: "h2::proto::ping_pong", "of a stranger");
+                    tracing::error!("of our own");
+                }
+                *now.lock().expect("whole") += LINES_PER_LIBRARY.interval;
+                tracing::error!(target: "h2::proto", "of a stranger");
+                tracing::error!(target: "rustls::conn", "of another library");
+            });
+            let text = lines.text();
+            let count = |what: &str| text.lines().filter(|line| line.contains(what)).count();
+            assert_eq!((count("of a stranger"), count("of our own")), (bound + 1, bound + 3000));
+            let told: Vec<&str> = text.lines().filter(|line| line.contains("suppressed")).collect();
+            assert!(told.len() == 1 && told[0].contains("of a stranger") && told[0].contains("3000"), "{told:?}");
+            assert_eq!(count("of another library"), 1, "another library is not limited by it");
+        }
     }
 }

@@ -12,6 +12,7 @@ use nix::sys::signal::{SigSet, Signal};
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::LoggingError;
+use crate::printable::is_printable;
 
 /// Mode of a new log file: other users of the machine have no business in it.
 const FILE_MODE: u32 = 0o640;
@@ -129,25 +130,35 @@ fn open_for_append(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(FILE_MODE).open(path)
 }
 
-/// `event` with every control character but the closing newline written as an escape, cut at [`MAX_LINE_BYTES`]. Bytes of UTF-8
-/// sequences pass.
+/// `event` with every character that is not [printable](is_printable) but tabs and the closing newline written as an escape, cut at
+/// [`MAX_LINE_BYTES`].
 fn one_line(event: &[u8]) -> Vec<u8> {
     let body = event.strip_suffix(b"\n").unwrap_or(event);
-    let shown = body.len().min(MAX_LINE_BYTES);
+    let shown = (0..=body.len().min(MAX_LINE_BYTES)).rev().find(|at| begins_a_character(body, *at)).unwrap_or(0);
     let mut line = Vec::with_capacity(shown + 1);
-    for &byte in &body[..shown] {
-        match byte {
-            b'\t' => line.push(byte),
-            //= FLT-S21 server faults: "an event is one line"
-            0..=0x1f | 0x7f => line.extend(byte.escape_ascii()),
-            _ => line.push(byte),
-        }
+    for chunk in body[..shown].utf8_chunks() {
+        //= FLT-S21 server faults: "an event is one line"
+        chunk.valid().chars().for_each(|c| put(&mut line, c));
+        line.extend(chunk.invalid().escape_ascii());
     }
     if shown < body.len() {
         line.extend(format!("... ({} bytes)", body.len()).bytes());
     }
     line.push(b'\n');
     line
+}
+
+fn put(line: &mut Vec<u8>, c: char) {
+    match u8::try_from(c) {
+        _ if c == '\t' || is_printable(c) => line.extend(c.encode_utf8(&mut [0; 4]).bytes()),
+        Ok(byte @ ..=0x7f) => line.extend(byte.escape_ascii()),
+        _ => line.extend(c.escape_default().map(|c| c as u8)),
+    }
+}
+
+/// Whether a character of UTF-8 begins at `at`, or nothing does: the bytes of one that follow the first are `10......`.
+fn begins_a_character(text: &[u8], at: usize) -> bool {
+    text.get(at).is_none_or(|byte| byte & 0xc0 != 0x80)
 }
 
 #[cfg(test)]
@@ -165,9 +176,20 @@ mod tests {
 
     //= FLT-S21
     #[test]
+    fn nothing_that_hides_in_a_line_or_turns_it_around_is_written_as_it_is() {
+        let event = "a\tb\u{85}c\u{9b}31m\u{2028}d\u{2029}\u{202e}e\u{2066}f€\n";
+        let line = "a\tb\\u{85}c\\u{9b}31m\\u{2028}d\\u{2029}\\u{202e}e\\u{2066}f€\n";
+        assert_eq!(String::from_utf8(one_line(event.as_bytes())).expect("text"), line);
+        assert_eq!(one_line(b"\xff\xc2"), b"\\xff\\xc2\n");
+    }
+
+    //= FLT-S21
+    #[test]
     fn a_huge_event_is_cut() {
         let line = one_line(&vec![b'x'; 4 << 20]);
         assert_eq!(line, [vec![b'x'; MAX_LINE_BYTES], b"... (4194304 bytes)\n".to_vec()].concat());
+        let between = one_line(&[&vec![b'x'; MAX_LINE_BYTES - 1], "€".as_bytes()].concat());
+        assert_eq!(between, [vec![b'x'; MAX_LINE_BYTES - 1], b"... (32770 bytes)\n".to_vec()].concat());
     }
 
     #[test]
