@@ -67,6 +67,7 @@ use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_shell::command_line::describe;
 use ironroot_shell::health::Ready;
 use ironroot_shell::logging::LevelControl;
+use ironroot_shell::logging::in_moderation;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tonic::body::Body;
@@ -319,10 +320,16 @@ fn invalid(error: &(dyn std::error::Error + 'static)) -> Status {
     Status::invalid_argument(describe(error))
 }
 
+/// What the log says of a data store or a CA that fails, which every caller meets.
+const STORE_FAILED: &str = "the data store failed";
+const NOT_SIGNED: &str = "certificate not signed";
+
 /// The store is ours: its chain goes to the log, the caller learns that it is not the caller's fault, and what an operator has
 /// to look at.
 fn store_status(error: StoreError) -> Status {
-    tracing::error!(error = &error as &dyn std::error::Error, "the data store failed");
+    if let Some(pass) = in_moderation(STORE_FAILED) {
+        tracing::error!(error = &error as &dyn std::error::Error, suppressed = pass.suppressed, "{STORE_FAILED}");
+    }
     match error {
         StoreError::Locked => Status::unavailable("the data store is locked by another program"),
         StoreError::Full(_) => Status::resource_exhausted("the disk of the data store is full; nothing was changed"),
@@ -346,7 +353,9 @@ fn store_status(error: StoreError) -> Status {
 }
 
 fn ca_status(error: CaError) -> Status {
-    tracing::error!(error = &error as &dyn std::error::Error, "certificate not signed");
+    if let Some(pass) = in_moderation(NOT_SIGNED) {
+        tracing::error!(error = &error as &dyn std::error::Error, suppressed = pass.suppressed, "{NOT_SIGNED}");
+    }
     Status::unavailable("the certificate authority cannot sign now")
 }
 

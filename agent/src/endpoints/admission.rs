@@ -29,6 +29,8 @@ use local_user::LocalUser;
 
 /// One user's lines about one thing.
 const LINES_PER_USER: LineRate = LineRate { burst: 1, interval: Duration::from_secs(10) };
+/// One user's lines about what was served: the workloads of a machine that boots each have theirs.
+const SERVED_PER_USER: LineRate = LineRate { burst: 50, interval: Duration::from_secs(10) };
 /// All users' lines about local callers.
 const LINES_IN_ALL: LineRate = LineRate { burst: 100, interval: Duration::from_millis(200) };
 
@@ -158,13 +160,15 @@ struct AdmissionState {
     uids: SubordinateUids,
     books: Mutex<Books>,
     lines: LogLimit<(LocalUser, About)>,
+    served: LogLimit<LocalUser>,
 }
 
 impl Admission {
     pub fn new(limits: Limits, uids: SubordinateUids) -> Self {
         let limits = limits.within(descriptors::room_for_connections());
         let lines = LogLimit::new(LINES_PER_USER, LINES_IN_ALL);
-        Self(Arc::new(AdmissionState { limits, uids, books: Mutex::default(), lines }))
+        let served = LogLimit::new(SERVED_PER_USER, LINES_IN_ALL);
+        Self(Arc::new(AdmissionState { limits, uids, books: Mutex::default(), lines, served }))
     }
 
     /// Books one more connection for the user of `uid`, if need be at the cost of another connection.
@@ -205,6 +209,11 @@ impl Admission {
     /// Whether a line about `uid` may be logged now: once in a while is enough.
     pub fn should_log(&self, uid: u32, about: About, now: Instant) -> Option<Pass> {
         self.0.lines.admit((self.0.uids.user_of(uid), about), now)
+    }
+
+    /// Whether a line that says what `uid` was served may be logged now.
+    pub fn should_log_served(&self, uid: u32, now: Instant) -> Option<Pass> {
+        self.0.served.admit(self.0.uids.user_of(uid), now)
     }
 
     /// What local users hold at this moment.

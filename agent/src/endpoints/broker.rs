@@ -20,6 +20,7 @@ mod workload;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use ironroot_api::SpiffeId;
 use ironroot_api::jwt::Audiences;
@@ -108,7 +109,10 @@ impl BrokerApi {
         let asked = self.resolved(&caller, &broker, reference).await?;
         let (asked, attested) = asked.map_err(|refusal| refusal.told(&self.serving, &caller, &broker, method))?;
         let (pid, workload) = (caller.peer.pid(), asked.workload.pid());
-        info!(broker = %broker.spiffe_id(), pid, workload, method, "a broker asks for a workload");
+        if let Some(pass) = self.serving.admission().should_log_served(caller.peer.uid(), Instant::now()) {
+            let (broker, suppressed) = (broker.spiffe_id(), pass.suppressed);
+            info!(%broker, pid, workload, method, suppressed, "a broker asks for a workload");
+        }
         Ok((caller, attested, asked))
     }
 

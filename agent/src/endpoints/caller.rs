@@ -10,6 +10,7 @@ use ironroot_api::watched::Watched;
 use ironroot_attest::workload::{
     ConnectionWriter, Credentials, Peer, Report, UnixAttestor, Voice, Witnessed, WorkloadRefusal,
 };
+use ironroot_shell::logging::in_moderation;
 use tokio::net::UnixStream;
 use tracing::{error, warn};
 
@@ -18,6 +19,10 @@ use super::broker::AuthenticatedBroker;
 use super::paced::Paced;
 use super::tally::Tally;
 use super::tenancy::{PATIENCE, Tenancy};
+
+/// What the log says where the kernel fails.
+const UNASKED: &str = "cannot ask the kernel who connected";
+const UNWATCHABLE: &str = "cannot watch for the exit of a caller";
 
 /// Who is asking. Handlers find it among the request's extensions.
 #[derive(Clone, Debug)]
@@ -85,7 +90,7 @@ pub(super) fn take_in(gate: &Gate, stream: UnixStream) -> Option<(Paced<Witnesse
     let Gate { admission, attestor, writers, .. } = gate;
     let now = Instant::now();
     let asked = Credentials::of(&stream);
-    let asked = asked.inspect_err(|error| error!(error = error as &dyn Error, "cannot ask the kernel who connected"));
+    let asked = asked.inspect_err(|error| failed(UNASKED, error));
     let credentials = asked.ok()?;
     let uid = credentials.uid();
     let refused = |reason: &(dyn Error + 'static)| {
@@ -117,8 +122,15 @@ pub(super) fn take_in(gate: &Gate, stream: UnixStream) -> Option<(Paced<Witnesse
     let slot = Arc::new(slot);
     let stream = Paced::new(stream, slot.clone());
     let tenancy = Tenancy::new(Caller { known, connection: slot, broker: None }, exit);
-    let unwatchable = |error: &io::Error| error!(error = error as &dyn Error, "cannot watch for the exit of a caller");
-    Some((stream, tenancy.inspect_err(unwatchable).ok()?))
+    let tenancy = tenancy.inspect_err(|error: &io::Error| failed(UNWATCHABLE, error));
+    Some((stream, tenancy.ok()?))
+}
+
+/// The kernel fails: of a caller that connects again and again this is said in moderation.
+fn failed(what: &'static str, error: &(dyn Error + 'static)) {
+    if let Some(pass) = in_moderation(what) {
+        error!(error, suppressed = pass.suppressed, "{what}");
+    }
 }
 
 /// Says why a connection of `uid` ends, once in a while.

@@ -5,10 +5,14 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use ironroot_attest::workload::Peer;
+use ironroot_shell::logging::in_moderation;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tonic::Status;
 use tracing::error;
+
+/// What the log says, in moderation.
+const UNWATCHABLE: &str = "cannot watch for the exit of a workload";
 
 /// Watches one process.
 #[derive(Debug)]
@@ -22,7 +26,14 @@ impl ExitWatch {
             AsyncFd::with_interest(event, Interest::READABLE)
         };
         process.exit_event().map(watch).transpose().map(Self).map_err(|failure: io::Error| {
-            error!(error = &failure as &dyn std::error::Error, whose, "cannot watch for the exit of a workload");
+            if let Some(pass) = in_moderation(UNWATCHABLE) {
+                error!(
+                    error = &failure as &dyn std::error::Error,
+                    whose,
+                    suppressed = pass.suppressed,
+                    "{UNWATCHABLE}"
+                );
+            }
             Status::unavailable("cannot watch for the exit of the process")
         })
     }

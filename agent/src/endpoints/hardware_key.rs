@@ -75,7 +75,9 @@ impl HardwareKeyApi {
         let chain = chain.map_err(|error| self.not_certified(caller, terms, &error))?;
         let (uid, pid, spiffe_id) = (caller.peer.uid(), caller.peer.pid(), &terms.spiffe_id);
         info!(target: SPANS, %spiffe_id, what = WHAT, "served");
-        info!(uid, pid, %spiffe_id, what = WHAT, "served a workload");
+        if let Some(pass) = self.0.admission().should_log_served(uid, Instant::now()) {
+            info!(uid, pid, %spiffe_id, what = WHAT, suppressed = pass.suppressed, "served a workload");
+        }
         Ok(NewX509svidResponse { x509_svid: chain.concatenated().clone() })
     }
 

@@ -16,6 +16,7 @@ use ironroot_api::pb::agent::{
 use ironroot_api::pb::types;
 use ironroot_api::pb::types::permission_denied_details::Reason;
 use ironroot_api::permission::permission_denied;
+use ironroot_shell::printable::is_printable;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::caller::granted;
@@ -101,6 +102,10 @@ impl Agent for AgentApi {
         let version = request.into_inner().agent_version;
         if version.len() > crate::facts::agent::MAX_AGENT_VERSION_BYTES {
             return Err(Status::invalid_argument("agent version is longer than 255 characters"));
+        }
+        // Shown to people, in lines of their own.
+        if !version.chars().all(is_printable) {
+            return Err(Status::invalid_argument("agent version has characters that are not printable"));
         }
         // Source: SPIRE, which takes no version for no news.
         if !version.is_empty() {

@@ -19,8 +19,12 @@ use crate::devices::{ContradictedChip, ForkProof};
 use crate::facts::device::Sighting;
 use crate::node_attestation::AttestedNode;
 use crate::rights::{AuthenticatedAgent, Caller, ShownCertificate};
+use ironroot_shell::logging::in_moderation;
 use ironroot_text::hex::hex;
 use turns::{Call, InCommon, Told, Turns};
+
+/// What the log says, in moderation.
+const NOT_KEPT: &str = "a chip's contradiction is not kept";
 
 /// Who used which connection and which certificate last.
 #[derive(Debug, Default)]
@@ -35,7 +39,14 @@ impl ServerState {
         match self.devices.note_contradiction(chip, address_of(caller), self.now_unix()).await {
             Ok(()) => self.audit.done(caller, "AttestAgent", format_args!("device {device} contradicted itself")),
             Err(error) => {
-                tracing::error!(device, error = &error as &dyn std::error::Error, "a chip's contradiction is not kept");
+                if let Some(pass) = in_moderation(NOT_KEPT) {
+                    tracing::error!(
+                        device,
+                        error = &error as &dyn std::error::Error,
+                        suppressed = pass.suppressed,
+                        "{NOT_KEPT}"
+                    );
+                }
             }
         }
     }

@@ -26,6 +26,10 @@ use super::{ServerState, item_ok, item_status};
 use crate::ca::{CaError, IssuedSvid};
 use crate::registry::AuthorizedEntry;
 use crate::rights::{Administrator, AuthenticatedAgent, DownstreamServer};
+use ironroot_shell::logging::in_moderation;
+
+/// What the log says, in moderation.
+const NOT_SIGNED: &str = "X509-SVID not signed";
 
 /// Longest entry ID, bytes: what creation takes.
 const MAX_ENTRY_ID_BYTES: usize = 255;
@@ -169,7 +173,9 @@ impl SvidApi {
                 batch_new_x509svid_response::Result { status: Some(item_ok()), svid: Some(svid) }
             }
             Some(Err(error)) => {
-                tracing::error!(spiffe_id = %id, error = &error as &dyn std::error::Error, "X509-SVID not signed");
+                if let Some(pass) = in_moderation(NOT_SIGNED) {
+                    tracing::error!(spiffe_id = %id, error = &error as &dyn std::error::Error, suppressed = pass.suppressed, "{NOT_SIGNED}");
+                }
                 let status = Status::internal("failed to sign X509-SVID");
                 refused(self.0.audit.refused(agent.caller(), "BatchNewX509SVID", id, status))
             }

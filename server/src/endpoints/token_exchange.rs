@@ -27,7 +27,11 @@ use crate::registry::AuthorizedEntry;
 use crate::rights::Caller;
 use crate::token_exchange::{Issuers, OneUse, ProvenToken};
 use answers::{Issued, Refused, issued_jwt, issued_x509};
+use ironroot_shell::logging::in_moderation;
 use request::{ExchangeRequest, FormRefusal, VerifiedWanted, Wanted};
+
+/// What the log says, in moderation.
+const NOT_SIGNED: &str = "SVID for a token not signed";
 
 /// Where tokens are shown.
 const PATH: &str = "/token";
@@ -183,6 +187,8 @@ fn not_signed(id: &SpiffeId, error: &CaError) -> Refused {
     if let CaError::Jwt(JwtError::Disabled) = error {
         return FormRefusal::JwtDisabled.into();
     }
-    tracing::error!(spiffe_id = %id, error = error as &dyn std::error::Error, "SVID for a token not signed");
+    if let Some(pass) = in_moderation(NOT_SIGNED) {
+        tracing::error!(spiffe_id = %id, error = error as &dyn std::error::Error, suppressed = pass.suppressed, "{NOT_SIGNED}");
+    }
     Refused::later("the certificate authority cannot sign now; try again".to_owned())
 }

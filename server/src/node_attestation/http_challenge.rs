@@ -8,6 +8,7 @@ use std::sync::Arc;
 use ironroot_api::csr::Csr;
 use ironroot_attest::Selector;
 use ironroot_attest::node::http_challenge::{ATTESTATION_TYPE, Claim, FIRST_USER_PORT, HttpChallengeRefusal};
+use ironroot_shell::logging::in_moderation;
 use regex::Regex;
 use thiserror::Error;
 use tracing::info;
@@ -19,6 +20,8 @@ use super::{AttestationError, AttestedNode, Fault, NodeAttestation, Progress, Pr
 
 /// The attestation type.
 pub(super) const TYPE: &str = ATTESTATION_TYPE;
+/// What the log says, in moderation: strangers name hosts.
+const NOT_SERVED: &str = "a host that is to attest does not serve its nonce";
 
 /// What this server asks of a host.
 #[derive(Debug)]
@@ -145,12 +148,10 @@ impl NodeAttestation {
         let served = fetch::fetch(&claim, &policy.questions).await;
         let served = served.map_err(|error| {
             let (host, port) = (claim.host(), claim.port());
-            info!(
-                host,
-                port,
-                error = &error as &dyn std::error::Error,
-                "a host that is to attest does not serve its nonce"
-            );
+            if let Some(pass) = in_moderation(NOT_SERVED) {
+                let (error, suppressed) = (&error as &dyn std::error::Error, pass.suppressed);
+                info!(host, port, error, suppressed, "{NOT_SERVED}");
+            }
             HttpChallengeServerRefusal::NotServed
         })?;
         asked.is_answered_by(&served).map_err(|_| HttpChallengeServerRefusal::NotServed)?;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use ironroot_api::csr::Csr;
 use ironroot_attest::ek_certificate::ManufacturerRoots;
 use ironroot_attest::node::tpm::{ATTESTATION_TYPE, Admission, Claim, Pending, TpmRefusal};
+use ironroot_shell::logging::in_moderation;
 use ironroot_text::hex::hex;
 use tracing::warn;
 
@@ -14,6 +15,8 @@ use crate::facts::device::DeviceState;
 
 /// The attestation type.
 pub(super) const TYPE: &str = ATTESTATION_TYPE;
+/// What the log says, in moderation: strangers show keys.
+const NOT_SEEN: &str = "whether this endorsement key is listed cannot be seen: it counts as not listed";
 
 /// Which endorsement keys count, besides those of devices in the registry.
 #[derive(Debug)]
@@ -101,7 +104,9 @@ impl NodeAttestation {
         let Some(directory) = &policy.hashes else { return false };
         let path = directory.join(hex(ek_sha256));
         tokio::fs::try_exists(&path).await.unwrap_or_else(|error| {
-            warn!(path = %path.display(), %error, "whether this endorsement key is listed cannot be seen: it counts as not listed");
+            if let Some(pass) = in_moderation(NOT_SEEN) {
+                warn!(path = %path.display(), %error, suppressed = pass.suppressed, "{NOT_SEEN}");
+            }
             false
         })
     }

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use ironroot_api::SpiffeId;
 use ironroot_attest::{Selector, SelectorSet};
+use ironroot_shell::printable::is_printable;
 
 use super::plan::Rules;
 use super::report::{Report, What};
@@ -96,5 +97,5 @@ fn banned_agent(spiffe_id: SpiffeId, found: SpireAgent) -> AgentRecord {
 }
 
 fn agent_version(text: &str) -> String {
-    text.chars().take(MAX_AGENT_VERSION_BYTES / 4).collect()
+    text.chars().filter(|c| is_printable(*c)).take(MAX_AGENT_VERSION_BYTES / 4).collect()
 }

@@ -6,6 +6,13 @@ use aws_lc_rs::digest::{Context, SHA256};
 use super::proven::ProvenToken;
 use super::refusal::TokenRefusal;
 use crate::store::{Store, StoreError, TokenUse};
+use ironroot_shell::logging::in_moderation;
+
+/// What the log says, in moderation.
+const NOTE_FAILED: &str = "no note was taken of a token that was to be exchanged";
+
+/// What the log says, in moderation.
+const STAYS_USED: &str = "a token stays used up that nothing was issued for";
 
 /// Tokens remembered whose hashes begin with the same byte. Past it no other such token is exchanged until one has ended: better none than
 /// one twice.
@@ -41,14 +48,18 @@ impl OneUse {
     pub async fn give_back(self, store: &Store) {
         let Some(hash) = self.taken else { return };
         let given = store.change(move |tx| tx.give_back_token(&hash)).await;
-        if let Err(why) = given {
-            tracing::warn!(error = &why as &dyn std::error::Error, "a token stays used up that nothing was issued for");
+        if let Err(why) = given
+            && let Some(pass) = in_moderation(STAYS_USED)
+        {
+            tracing::warn!(error = &why as &dyn std::error::Error, suppressed = pass.suppressed, "{STAYS_USED}");
         }
     }
 }
 
 fn not_noted(why: &StoreError) -> TokenRefusal {
-    tracing::error!(error = why as &dyn std::error::Error, "no note was taken of a token that was to be exchanged");
+    if let Some(pass) = in_moderation(NOTE_FAILED) {
+        tracing::error!(error = why as &dyn std::error::Error, suppressed = pass.suppressed, "{NOTE_FAILED}");
+    }
     TokenRefusal::NotNoted
 }
 

@@ -170,6 +170,17 @@ fn the_bucket_empties_and_refills_per_user() {
 }
 
 #[test]
+fn what_a_user_is_served_is_logged_for_a_machine_that_boots_and_not_for_each_request_of_a_flood() {
+    let (admission, now) = admission();
+    let served = |uid, at| admission.should_log_served(uid, at);
+    let burst = SERVED_PER_USER.burst as usize;
+    assert_eq!((0..10_000).filter(|_| served(1, now).is_some()).count(), burst);
+    assert_eq!(served(2, now).map(|pass| pass.suppressed), Some(None), "another user has lines of its own");
+    let later = served(1, now + SERVED_PER_USER.interval).map(|pass| pass.suppressed);
+    assert_eq!(later, Some(Some(10_000 - burst as u64)));
+}
+
+#[test]
 fn lines_are_logged_once_in_a_while_for_each_user_and_thing_and_say_how_many_were_left_out() {
     let (admission, now) = admission();
     let log = |uid, about, at| admission.should_log(uid, about, at).map(|pass| pass.suppressed);

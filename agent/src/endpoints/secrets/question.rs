@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ironroot_api::pb::discovery::{DiscoveryRequest, DiscoveryResponse};
-use ironroot_shell::logging::clipped;
+use ironroot_shell::logging::{clipped, in_moderation};
 use ironroot_text::hex::hex;
 use tonic::{Status, Streaming};
 use tracing::{debug, warn};
@@ -21,6 +21,9 @@ use crate::endpoints::serving::{Heard, NEVER, Question, Seen};
 const NONCE_BYTES: usize = 4;
 /// Names written into one line of the log.
 const MAX_LOGGED_NAMES: usize = 8;
+/// What the log says at DEBUG, in moderation.
+const SENDING: &str = "sending secrets to an Envoy";
+const STALE: &str = "an Envoy spoke of an older answer";
 
 /// What is open on a stream.
 pub(super) struct Stream {
@@ -89,7 +92,10 @@ impl Question for Stream {
         let nonce = nonce();
         let version = self.conversation.answer(nonce.clone()).to_string();
         let type_url = self.conversation.wanted().map(|wanted| wanted.type_url.clone()).unwrap_or_default();
-        debug!(uid = self.log.uid, pid = self.log.pid, version, count = view.len(), "sending secrets to an Envoy");
+        let (uid, pid, count) = (self.log.uid, self.log.pid, view.len());
+        if let Some(pass) = in_moderation(SENDING) {
+            debug!(uid, pid, version, count, suppressed = pass.suppressed, "{SENDING}");
+        }
         DiscoveryResponse { version_info: version, resources: resources(view), type_url, nonce }
     }
 
@@ -102,7 +108,7 @@ impl Question for Stream {
             match self.conversation.hear(request)? {
                 Said::Asked => return Ok(Heard::Asked),
                 Said::Took => {}
-                Said::Stale => debug!(uid = self.log.uid, pid = self.log.pid, "an Envoy spoke of an older answer"),
+                Said::Stale => self.log.stale(),
             }
         }
     }
@@ -138,6 +144,11 @@ impl Question for OneRequest {
 }
 
 impl Log {
+    fn stale(&self) {
+        let Some(pass) = in_moderation(STALE) else { return };
+        debug!(uid = self.uid, pid = self.pid, suppressed = pass.suppressed, "{STALE}");
+    }
+
     fn rejected(&self, request: &DiscoveryRequest) {
         let Some(pass) = self.admission.should_log(self.uid, About::Secrets, Instant::now()) else { return };
         let (uid, pid, suppressed) = (self.uid, self.pid, pass.suppressed);

@@ -4,7 +4,7 @@
 //! nothing queues up.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream::{iter, unfold};
@@ -175,7 +175,9 @@ impl<Q: Question> Subscription<Q> {
         });
         spiffe_ids.iter().for_each(|spiffe_id| info!(target: SPANS, spiffe_id, what = Q::WHAT, "served"));
         let (uid, pid) = (self.caller.peer.uid(), self.caller.peer.pid());
-        info!(uid, pid, ?spiffe_ids, what = Q::WHAT, "served a workload");
+        if let Some(pass) = self.serving.0.admission.should_log_served(uid, Instant::now()) {
+            info!(uid, pid, ?spiffe_ids, what = Q::WHAT, suppressed = pass.suppressed, "served a workload");
+        }
     }
 
     /// What may be seen now, and how long nothing of it expires.

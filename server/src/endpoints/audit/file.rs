@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use ironroot_api::utc;
 use ironroot_shell::clock::wall_unix;
-use ironroot_shell::logging::{LogOutput, LoggingError};
+use ironroot_shell::logging::{LogOutput, LoggingError, json_line};
 use ironroot_shell::telemetry::Counter;
 use serde_json::{Value, json};
 use tracing::{error, info};
@@ -81,7 +81,7 @@ impl AuditFile {
     pub(super) fn write(&self, mut line: Value) {
         line["time"] = utc(wall_unix()).to_string().into();
         line["type"] = "audit".into();
-        let written = self.append(&format!("{line}\n")).map_err(|error| {
+        let written = self.append(&format!("{}\n", json_line(&line))).map_err(|error| {
             let path = self.output.path().unwrap_or(Path::new("")).display();
             io::Error::new(error.kind(), format!("audit_log_file {path}: {error}"))
         });

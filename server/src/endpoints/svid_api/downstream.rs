@@ -8,6 +8,10 @@ use tonic::Status;
 use super::SvidApi;
 use crate::ca::{CaError, CaToSign};
 use crate::rights::DownstreamServer;
+use ironroot_shell::logging::in_moderation;
+
+/// What the log says, in moderation.
+const NOT_SIGNED: &str = "the CA of a downstream server is not signed";
 
 impl SvidApi {
     pub(super) async fn new_downstream_ca(
@@ -38,7 +42,9 @@ fn bad_request(error: &CsrError) -> Status {
 }
 
 fn not_signed(error: &CaError) -> Status {
-    tracing::error!(error = error as &dyn std::error::Error, "the CA of a downstream server is not signed");
+    if let Some(pass) = in_moderation(NOT_SIGNED) {
+        tracing::error!(error = error as &dyn std::error::Error, suppressed = pass.suppressed, "{NOT_SIGNED}");
+    }
     let what = "failed to sign downstream X.509 CA";
     match error {
         CaError::TooManyTiers => Status::failed_precondition(format!("{what}: {error}")),

@@ -10,6 +10,10 @@ use tonic::Status;
 use super::SvidApi;
 use crate::ca::{Audience, JwtSubject};
 use crate::rights::{Administrator, AuthenticatedAgent, Caller};
+use ironroot_shell::logging::in_moderation;
+
+/// What the log says, in moderation.
+const NOT_SIGNED: &str = "JWT-SVID not signed";
 
 impl SvidApi {
     /// For an entry of the agent.
@@ -92,7 +96,9 @@ impl SvidApi {
                 })
             }
             Err(error) => {
-                tracing::error!(spiffe_id = %id, error = &error as &dyn std::error::Error, "JWT-SVID not signed");
+                if let Some(pass) = in_moderation(NOT_SIGNED) {
+                    tracing::error!(spiffe_id = %id, error = &error as &dyn std::error::Error, suppressed = pass.suppressed, "{NOT_SIGNED}");
+                }
                 Err(self.0.audit.refused(caller, method, id, Status::internal("failed to sign JWT-SVID")))
             }
         }

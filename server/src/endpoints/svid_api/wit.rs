@@ -16,6 +16,10 @@ use crate::ca::WitSubject;
 use crate::endpoints::policy::MAX_CSRS;
 use crate::endpoints::{item_ok, item_status};
 use crate::rights::{Administrator, AuthenticatedAgent, Caller};
+use ironroot_shell::logging::in_moderation;
+
+/// What the log says, in moderation.
+const NOT_SIGNED: &str = "WIT-SVID not signed";
 
 /// WIT-SVIDs of one request that are signed at the same time.
 const AT_ONCE: usize = 32;
@@ -134,7 +138,9 @@ impl SvidApi {
                 })
             }
             Err(error) => {
-                tracing::error!(spiffe_id = %id, error = &error as &dyn std::error::Error, "WIT-SVID not signed");
+                if let Some(pass) = in_moderation(NOT_SIGNED) {
+                    tracing::error!(spiffe_id = %id, error = &error as &dyn std::error::Error, suppressed = pass.suppressed, "{NOT_SIGNED}");
+                }
                 Err(self.0.audit.refused(caller, method, id, Status::internal("failed to sign WIT-SVID")))
             }
         }
