@@ -186,6 +186,6 @@ fn show(response: &X509svidResponse, waited: Duration) {
 }
 
 fn complain(error: &CommandError) {
-    let complaints = format!("{}\n", error.message());
+    let complaints = format!("{}\n", error.for_people());
     Reply::print(&Ok(Reply { complaints, ..Reply::default() }), Output::Pretty);
 }

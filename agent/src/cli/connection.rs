@@ -14,7 +14,7 @@ use ironroot_api::pb::workload::{
     ValidateJwtsvidResponse, X509svidRequest, X509svidResponse,
 };
 use ironroot_api::unix_socket;
-use ironroot_shell::command_line::{CommandError, SocketChoice};
+use ironroot_shell::command_line::{CommandError, SocketChoice, shown};
 use prost::bytes::Bytes;
 use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
@@ -93,7 +93,7 @@ impl Connection {
         match self.client().await?.validate_jwtsvid(asking(request)).await {
             Ok(answer) => Ok(answer.into_inner()),
             Err(refusal) if refusal.code() == Code::InvalidArgument => {
-                Err(CommandError::Malformed(format!("SVID is not valid: {}", refusal.message())))
+                Err(CommandError::Malformed(format!("SVID is not valid: {}", shown(refusal.message()))))
             }
             Err(refusal) => Err(advised(refusal).into()),
         }

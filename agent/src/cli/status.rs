@@ -1,6 +1,5 @@
 //! `status`.
 
-use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -10,7 +9,7 @@ use ironroot_api::pb::agent_status::{
     get_status_response::{Ending, Server},
 };
 use ironroot_api::utc;
-use ironroot_shell::command_line::{Reply, counted, go_duration, int64};
+use ironroot_shell::command_line::{Reply, counted, go_duration, int64, labelled};
 use serde_json::{Value, json};
 
 use super::admin::Administration;
@@ -126,9 +125,7 @@ fn lines_of(server: &Server) -> Vec<(&'static str, String)> {
 
 fn text(status: &GetStatusResponse) -> String {
     let mut text = String::new();
-    let mut line = |name: &str, value: String| {
-        writeln!(text, "{name:<14}: {value}").expect("writing to a string cannot fail");
-    };
+    let mut line = |name: &str, value: String| labelled(&mut text, 14, name, value);
     let uptime = go_duration(status.uptime.try_into().unwrap_or(i32::MAX));
     line("Agent", format!("{}, up {uptime}, trust domain {}", status.version, status.trust_domain));
     servers(status).iter().flat_map(lines_of).for_each(|(name, value)| line(name, value));

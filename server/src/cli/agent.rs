@@ -3,7 +3,6 @@
 mod filter;
 mod purge;
 
-use std::fmt::Write;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
@@ -21,7 +20,7 @@ use super::connection::Connection;
 use super::messages;
 use filter::Filter;
 use ironroot_api::{spire_time, utc};
-use ironroot_shell::command_line::{counted, table};
+use ironroot_shell::command_line::{counted, labelled, table};
 
 /// Agents asked for at once.
 const PAGE_SIZE: i32 = 1000;
@@ -215,5 +214,20 @@ fn id_text(agent: &types::Agent) -> String {
 
 /// A line with SPIRE's 18 columns of label.
 fn line(text: &mut String, label: &str, value: std::fmt::Arguments<'_>) {
-    writeln!(text, "{label:<18}: {value}").expect("writing to a string cannot fail");
+    labelled(text, 18, label, value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_agent_calls_itself_is_one_line_and_one_cell() {
+        let agent_version = "1\nSPIFFE ID         : spiffe://td/fake\t\u{85}".to_owned();
+        let agent = types::Agent { agent_version, ..types::Agent::default() };
+        let mut text = String::new();
+        describe(&mut text, &agent);
+        assert!(text.ends_with("Agent version     : 1\\nSPIFFE ID         : spiffe://td/fake\\t\\u{85}\n\n"), "{text}");
+        assert_eq!(table(&HEAD, &[row(&agent)]).lines().count(), 2);
+    }
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use ironroot_api::pb::bundle::GetBundleRequest;
 use ironroot_api::pb::bundle::bundle_client::BundleClient;
-use ironroot_shell::command_line::{CommandError, Reply};
+use ironroot_shell::command_line::{CommandError, Reply, shown};
 use serde_json::json;
 use tonic::transport::Channel;
 use tonic_health::pb::HealthCheckRequest;
@@ -60,5 +60,5 @@ async fn ask_readiness(channel: Channel) -> Result<(), CommandError> {
     }
     let reason = answer.metadata().get_bin(REASON_METADATA).and_then(|reason| reason.to_bytes().ok());
     let reason = reason.as_deref().map_or("it does not say why".into(), String::from_utf8_lossy);
-    Err(CommandError::Malformed(format!("server is unhealthy: {reason}")))
+    Err(CommandError::Malformed(format!("server is unhealthy: {}", shown(reason))))
 }

@@ -8,7 +8,7 @@ use ironroot_api::pb::svid::MintJwtsvidRequest;
 use ironroot_api::pb::svid::svid_client::SvidClient;
 use ironroot_api::pb::types::Jwtsvid;
 use ironroot_api::{SpiffeId, utc};
-use ironroot_shell::command_line::{CommandError, Reply, lifetime_seconds, replace_file};
+use ironroot_shell::command_line::{CommandError, Reply, lifetime_seconds, replace_file, shown};
 use serde_json::json;
 
 use super::connection::Connection;
@@ -77,7 +77,7 @@ impl Mint {
 
     fn reply(&self, svid: &Jwtsvid) -> Result<Reply, CommandError> {
         let reply = match &self.write {
-            None => Reply::new(json!({ "svid": messages::jwt_svid(svid) }), format!("{}\n", svid.token)),
+            None => Reply::new(json!({ "svid": messages::jwt_svid(svid) }), format!("{}\n", shown(&svid.token))),
             Some(path) => {
                 let written = replace_file(path, svid.token.as_bytes(), TOKEN_MODE);
                 written.map_err(|source| CommandError::File { doing: "write", path: path.clone(), source })?;

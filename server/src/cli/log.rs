@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use ironroot_api::utc;
-use ironroot_shell::command_line::{CommandError, ConfigFile, Output, Reply};
+use ironroot_shell::command_line::{CommandError, ConfigFile, Output, Reply, shown};
 use ironroot_text::hex::hex;
 use serde_json::{Value, json};
 
@@ -118,7 +118,8 @@ impl Show {
 }
 
 fn line(Record { body, .. }: &Record) -> String {
-    format!("{:>8} {} {} {} ({})\n", body.sequence, utc(body.at), body.method, body.object, body.by)
+    let (method, object, by) = (shown(&body.method), shown(&body.object), shown(&body.by));
+    format!("{:>8} {} {method} {object} ({by})\n", body.sequence, utc(body.at))
 }
 
 fn head(head: &Head) -> Value {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use ironroot_api::directory::prepare_private;
 use ironroot_shell::clock::wall_unix;
-use ironroot_shell::command_line::{CommandError, ConfigFile, Output, Reply, block_on, keep_files_private};
+use ironroot_shell::command_line::{CommandError, ConfigFile, Output, Reply, block_on, keep_files_private, shown};
 
 use super::run::Flags;
 use crate::backup::{OpenBackup, OperatorKey, RestoreReport, Target};
@@ -126,11 +126,11 @@ fn told(accepted: &Accepted) -> String {
     let mut text = format!("Accepted: the database {evidence}.\nJoin tokens burnt: {burnt_join_tokens}.\n");
     for (banned, what) in [(agents, "agents"), (devices, "devices")] {
         if !banned.is_empty() {
-            text += &format!("Banned again, as the issuance log has it ({what}): {}.\n", banned.join(", "));
+            text += &format!("Banned again, as the issuance log has it ({what}): {}.\n", shown(banned.join(", ")));
         }
     }
     if let Some(why) = log_not_read {
-        text += &format!("The issuance log cannot be read ({why}): bans given since must be given again.\n");
+        text += &format!("The issuance log cannot be read ({}): bans given since must be given again.\n", shown(why));
     }
     text + "The server goes on with it.\n"
 }

@@ -9,7 +9,7 @@ use ironroot_api::pb::server_status::status_client::StatusClient;
 use ironroot_api::pb::server_status::{GetStatusRequest, GetStatusResponse};
 use ironroot_api::utc;
 use ironroot_shell::clock::wall_unix;
-use ironroot_shell::command_line::{Reply, counted, go_duration, int64};
+use ironroot_shell::command_line::{Reply, counted, go_duration, int64, labelled};
 use serde_json::{Value, json};
 
 use super::connection::Connection;
@@ -83,9 +83,7 @@ fn json(status: &GetStatusResponse) -> Value {
 
 fn text(status: &GetStatusResponse) -> String {
     let mut text = String::new();
-    let mut line = |name: &str, value: String| {
-        writeln!(text, "{name:<14}: {value}").expect("writing to a string cannot fail");
-    };
+    let mut line = |name: &str, value: String| labelled(&mut text, 14, name, value);
     let uptime = go_duration(status.uptime.try_into().unwrap_or(i32::MAX));
     line("Server", format!("{}, up {uptime}, trust domain {}", status.version, status.trust_domain));
     if status.troubles.is_empty() {

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use ironroot_api::SpiffeId;
 use ironroot_api::pb::agent::CreateJoinTokenRequest;
 use ironroot_api::pb::agent::agent_client::AgentClient;
-use ironroot_shell::command_line::{Reply, int64, positive_seconds};
+use ironroot_shell::command_line::{Reply, int64, positive_seconds, shown};
 use serde_json::json;
 
 use super::connection::Connection;
@@ -53,7 +53,7 @@ impl Generate {
                 None => "Warning: Missing SPIFFE ID.\n",
             };
             let json = json!({ "value": token.value, "expires_at": int64(token.expires_at) });
-            Ok(Reply::new(json, format!("Token: {}\n{hint}", token.value)))
+            Ok(Reply::new(json, format!("Token: {}\n{hint}", shown(&token.value))))
         })
     }
 }

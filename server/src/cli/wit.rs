@@ -9,7 +9,7 @@ use ironroot_api::pb::svid::MintWitsvidRequest;
 use ironroot_api::pb::svid::svid_client::SvidClient;
 use ironroot_api::pb::types::Witsvid;
 use ironroot_api::{SpiffeId, utc};
-use ironroot_shell::command_line::{CommandError, Reply, lifetime_seconds, replace_file};
+use ironroot_shell::command_line::{CommandError, Reply, lifetime_seconds, replace_file, shown};
 use rcgen::{KeyPair, PublicKeyData, RsaKeySize, SignatureAlgorithm};
 use serde_json::json;
 use zeroize::Zeroizing;
@@ -111,7 +111,7 @@ impl Mint {
             Some(directory) => write(directory, svid, &jwk)?,
             None => Reply::new(
                 json!({ "private_key": jwk.as_str(), "svid": messages::wit_svid(svid) }),
-                format!("{}\n{}\n", svid.token, jwk.as_str()),
+                format!("{}\n{}\n", shown(&svid.token), jwk.as_str()),
             ),
         };
         Ok(Reply { notes: self.shortfall(svid), ..reply })

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use ironroot_api::pb::workload::{JwtBundlesResponse, JwtsvidResponse, ValidateJwtsvidResponse};
-use ironroot_shell::command_line::{CommandError, Output, Reply, base64, block_on};
+use ironroot_shell::command_line::{CommandError, Output, Reply, base64, block_on, shown};
 use ironroot_shell::settings::parse_timeout;
 use prost_types::value::Kind;
 use serde_json::{Map, Value, json};
@@ -107,7 +107,7 @@ impl ValidateJwt {
         let answer = block_on(in_time(self.timeout, self.connection.validate(&self.audience, &self.svid)))?;
         let ValidateJwtsvidResponse { spiffe_id, claims } = answer;
         let claims = claims.map(|claims| object(&claims.fields)).unwrap_or_default();
-        let text = format!("SVID is valid.\nSPIFFE ID : {spiffe_id}\nClaims    : {claims}\n");
+        let text = format!("SVID is valid.\nSPIFFE ID : {}\nClaims    : {claims}\n", shown(&spiffe_id));
         Ok(Reply::new(json!({ "claims": claims, "spiffe_id": spiffe_id }), text))
     }
 }
@@ -122,16 +122,21 @@ async fn in_time<T>(
 fn described(svids: &JwtsvidResponse, bundles: &JwtBundlesResponse) -> String {
     let mut text = String::new();
     let mut block = |what: &str, id: &str, value: &str| {
-        writeln!(text, "{what}({id}):\n\t{value}").expect("writing to a string cannot fail");
+        writeln!(text, "{what}({}):\n\t{value}", shown(id)).expect("writing to a string cannot fail");
     };
     for svid in &svids.svids {
-        block("token", &svid.spiffe_id, &svid.svid);
+        block("token", &svid.spiffe_id, &shown(&svid.svid).into_string());
         if !svid.hint.is_empty() {
-            block("hint", &svid.spiffe_id, &svid.hint);
+            block("hint", &svid.spiffe_id, &shown(&svid.hint).into_string());
         }
     }
     for (trust_domain, jwks) in &bundles.bundles {
-        block("bundle", trust_domain, &String::from_utf8_lossy(jwks));
+        let jwks = String::from_utf8_lossy(jwks);
+        // JSON may have lines, and none of its texts has one.
+        match serde_json::from_str::<serde::de::IgnoredAny>(&jwks) {
+            Ok(_) => block("bundle", trust_domain, &jwks),
+            Err(_) => block("bundle", trust_domain, &shown(jwks).into_string()),
+        }
     }
     text
 }

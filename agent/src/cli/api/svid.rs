@@ -9,7 +9,7 @@ use ironroot_api::certificate::Certificate;
 use ironroot_api::pb::workload::{X509svid, X509svidResponse};
 use ironroot_api::tls::{SvidRefusal, TrustAnchors};
 use ironroot_api::{spire_time, utc};
-use ironroot_shell::command_line::{CommandError, base64, counted};
+use ironroot_shell::command_line::{CommandError, base64, counted, shown};
 use prost::bytes::Bytes;
 use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
@@ -73,7 +73,7 @@ impl WorkloadSvids {
             text.push('\n');
             svid.describe(&mut text);
             for (trust_domain, bundle) in &self.federated {
-                authorities(&mut text, &format!("[{trust_domain}] "), bundle);
+                authorities(&mut text, &format!("[{}] ", shown(trust_domain)), bundle);
             }
         }
         text.push('\n');
@@ -164,7 +164,7 @@ fn validity(text: &mut String, name: &str, certificate: &Certificate) {
 }
 
 fn line(text: &mut String, label: &str, value: impl Display) {
-    writeln!(text, "{label}{value}").expect("writing to a string cannot fail");
+    writeln!(text, "{label}{}", shown(value)).expect("writing to a string cannot fail");
 }
 
 /// When the last certificate of `chain` begins, UNIX seconds.
@@ -189,7 +189,7 @@ fn refused(id: &SpiffeId, refusal: SvidRefusal, chain: &[Certificate], now_unix:
 }
 
 fn wrong(what: &dyn Display, why: &dyn Display) -> CommandError {
-    CommandError::Malformed(format!("the agent's answer for {what} is not usable: {why}"))
+    CommandError::Malformed(format!("the agent's answer for {} is not usable: {}", shown(what), shown(why)))
 }
 
 #[cfg(test)]

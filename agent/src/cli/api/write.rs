@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use ironroot_api::certificate::Certificate;
-use ironroot_shell::command_line::{CommandError, replace_file};
+use ironroot_shell::command_line::{CommandError, replace_file, shown};
 
 use super::svid::WorkloadSvids;
 use crate::pem;
@@ -27,7 +27,7 @@ pub(super) fn write(svids: &WorkloadSvids, directory: &Path) -> Result<String, C
         put(&format!("key #{n}"), format!("svid.{n}.key"), key.as_bytes(), KEY_MODE)?;
         put(&format!("bundle #{n}"), format!("bundle.{n}.pem"), &encode(&svid.bundle), CERTIFICATE_MODE)?;
         for (m, (trust_domain, bundle)) in svids.federated.iter().enumerate() {
-            let what = format!("federated bundle #{m} for trust domain {trust_domain}");
+            let what = format!("federated bundle #{m} for trust domain {}", shown(trust_domain));
             put(&what, format!("federated_bundle.{n}.{m}.pem"), &encode(bundle), CERTIFICATE_MODE)?;
         }
     }

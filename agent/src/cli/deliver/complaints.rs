@@ -16,7 +16,7 @@ pub(super) struct Complaints {
 impl Complaints {
     /// Says it on standard error, unless it has just been said.
     pub(super) fn say(&mut self, error: &CommandError) {
-        if let Some(message) = self.unsaid(error.message(), Instant::now()) {
+        if let Some(message) = self.unsaid(error.for_people(), Instant::now()) {
             let complaints = format!("{message}\n");
             Reply::print(&Ok(Reply { complaints, ..Reply::default() }), Output::Pretty);
         }

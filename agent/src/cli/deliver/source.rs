@@ -5,7 +5,7 @@ use std::time::Duration;
 use ironroot_api::SpiffeId;
 use ironroot_api::pb::workload::X509svidResponse;
 use ironroot_shell::clock::wall_unix;
-use ironroot_shell::command_line::CommandError;
+use ironroot_shell::command_line::{CommandError, shown};
 use tonic::Streaming;
 
 use super::super::api::{WorkloadSvid, WorkloadSvids};
@@ -85,6 +85,6 @@ pub(super) fn chosen<'a, T>(
     };
     chosen.ok_or_else(|| {
         let wanted = wanted.map_or("an identity".to_owned(), ToString::to_string);
-        CommandError::Malformed(format!("{wanted} is none of this process's identities: {}", ids.join(", ")))
+        CommandError::Malformed(format!("{wanted} is none of this process's identities: {}", shown(ids.join(", "))))
     })
 }

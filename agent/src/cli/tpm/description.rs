@@ -1,10 +1,11 @@
 //! What a TPM shows, for people, for programs and for a manifest.
 
-use std::fmt::{Display, Write};
+use std::fmt::Display;
 
 use ironroot_api::spire_time;
 use ironroot_attest::node::tpm2::{PcrHash, PcrSelection, list_banks};
 use ironroot_attest::tpm::{Chip, ChipDescription, EndorsementKind, PcrValues, TpmError};
+use ironroot_shell::command_line::labelled;
 use ironroot_text::hex::hex;
 use serde_json::{Map, Value, json};
 use x509_cert::Certificate;
@@ -173,7 +174,7 @@ fn by_index(values: &PcrValues) -> Value {
 }
 
 fn line(text: &mut String, label: &str, value: impl Display) {
-    writeln!(text, "{label:<18}: {value}").expect("writing to a string cannot fail");
+    labelled(text, 18, label, value);
 }
 
 #[cfg(test)]

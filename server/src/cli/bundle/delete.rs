@@ -7,7 +7,7 @@ use clap::Args;
 use ironroot_api::pb::bundle::BatchDeleteFederatedBundleRequest;
 use ironroot_api::pb::bundle::batch_delete_federated_bundle_request::Mode as WireMode;
 use ironroot_api::pb::bundle::bundle_client::BundleClient;
-use ironroot_shell::command_line::{CommandError, Reply};
+use ironroot_shell::command_line::{CommandError, Reply, shown};
 use serde_json::json;
 use tonic::Code;
 
@@ -60,7 +60,7 @@ impl Delete {
             let json = json!({ "results": [messages::result(Some(&status), "trust_domain", name)] });
             if status.code != Code::Ok as i32 {
                 let (name, message) = (&result.trust_domain, &status.message);
-                let complaints = format!("Error: failed to delete federated bundle {name:?}: {message}\n");
+                let complaints = format!("Error: failed to delete federated bundle {name:?}: {}\n", shown(message));
                 return Ok(Reply { json, complaints, failed: true, ..Reply::default() });
             }
             Ok(Reply::new(json, "bundle deleted.\n"))

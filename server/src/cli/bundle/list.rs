@@ -6,7 +6,7 @@ use clap::Args;
 use ironroot_api::pb::bundle::bundle_client::BundleClient;
 use ironroot_api::pb::bundle::{GetFederatedBundleRequest, ListFederatedBundlesRequest};
 use ironroot_api::pb::types;
-use ironroot_shell::command_line::{CommandError, Reply};
+use ironroot_shell::command_line::{CommandError, Reply, shown};
 use serde_json::{Value, json};
 use tonic::transport::Channel;
 
@@ -67,5 +67,5 @@ async fn all(client: &mut BundleClient<Channel>) -> Result<Vec<types::Bundle>, C
 /// Source of the form: SPIRE.
 fn header(bundle: &types::Bundle) -> String {
     let line = "****************************************";
-    format!("{line}\n* {}\n{line}\n", bundle.trust_domain)
+    format!("{line}\n* {}\n{line}\n", shown(&bundle.trust_domain))
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use ironroot_api::TrustDomain;
 use ironroot_api::pb::bundle::BatchSetFederatedBundleRequest;
 use ironroot_api::pb::bundle::bundle_client::BundleClient;
-use ironroot_shell::command_line::{CommandError, Reply};
+use ironroot_shell::command_line::{CommandError, Reply, shown};
 use serde_json::json;
 use tonic::Code;
 
@@ -50,7 +50,7 @@ impl Set {
             let status = result.status.unwrap_or_default();
             if status.code != Code::Ok as i32 {
                 let json = json!({ "results": [messages::result(Some(&status), "bundle", None)] });
-                let complaints = format!("Error: failed to set federated bundle: {}\n", status.message);
+                let complaints = format!("Error: failed to set federated bundle: {}\n", shown(&status.message));
                 return Ok(Reply { json, complaints, notes, failed: true, ..Reply::default() });
             }
             let bundle = result.bundle.as_ref().map(messages::bundle);

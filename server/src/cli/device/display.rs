@@ -3,11 +3,11 @@
 mod boots;
 
 use std::collections::BTreeMap;
-use std::fmt::{Display, Write};
+use std::fmt::Display;
 
 use ironroot_api::pb::device::ban::{Reason, Sighting};
 use ironroot_api::pb::device::{Ban, DeviceRecord, DeviceState};
-use ironroot_shell::command_line::int64;
+use ironroot_shell::command_line::{int64, labelled};
 use serde_json::{Value, json};
 
 use ironroot_api::spire_time;
@@ -157,7 +157,7 @@ fn manufacturer(id: &str) -> String {
 }
 
 fn line(text: &mut String, label: &str, value: impl Display) {
-    writeln!(text, "{label:<18}: {value}").expect("writing to a string cannot fail");
+    labelled(text, 18, label, value);
 }
 
 #[cfg(test)]

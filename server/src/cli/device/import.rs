@@ -11,7 +11,7 @@ use clap::Args;
 use ironroot_api::pb::device::device_client::DeviceClient;
 use ironroot_api::pb::device::import_devices_response::Result as ImportResult;
 use ironroot_api::pb::device::{ImportDevicesRequest, ImportDevicesResponse};
-use ironroot_shell::command_line::{CommandError, Reply, code_name};
+use ironroot_shell::command_line::{CommandError, Reply, code_name, shown};
 use ironroot_text::HumanFile;
 use prost::Message;
 use serde_json::{Value, json};
@@ -131,8 +131,8 @@ fn changed(results: &[ImportResult]) -> String {
         }
         let device = result.device.clone().unwrap_or_default();
         let serial = if device.serial.is_empty() { String::new() } else { format!(" ({})", device.serial) };
-        writeln!(text, "  {}{serial}: {}", device.ek_sha256, result.changes.join("; "))
-            .expect("writing to a string cannot fail");
+        let said = format!("{}{serial}: {}", device.ek_sha256, result.changes.join("; "));
+        writeln!(text, "  {}", shown(said)).expect("writing to a string cannot fail");
     }
     if left > 0 {
         text.push_str(&format!("  and {} more; -output json shows all\n", counted(left, "device", "devices")));

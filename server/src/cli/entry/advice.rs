@@ -5,7 +5,7 @@ use std::fmt::Write;
 use ironroot_api::pb::device::device_client::DeviceClient;
 use ironroot_api::pb::device::{AdviseOnEntriesRequest, CountDependentsRequest};
 use ironroot_api::pb::types::{Entry, Spiffeid};
-use ironroot_shell::command_line::CommandError;
+use ironroot_shell::command_line::{CommandError, Shown, shown};
 use tonic::Code;
 use tonic::transport::Channel;
 
@@ -18,7 +18,7 @@ const MAX_LINES: usize = 50;
 
 /// What is to be said of `entries`, lines for standard error; nothing where the server does not know (SPIRE's).
 pub(super) async fn notes(channel: Channel, entries: Vec<Entry>) -> String {
-    let names: Vec<String> = entries.iter().map(|entry| id(entry.spiffe_id.as_ref())).collect();
+    let names: Vec<Shown> = entries.iter().map(|entry| shown(id(entry.spiffe_id.as_ref()))).collect();
     let mut advice = Vec::new();
     for entries in entries.chunks(AT_ONCE) {
         let request = AdviseOnEntriesRequest { entries: entries.to_vec() };
@@ -27,8 +27,8 @@ pub(super) async fn notes(channel: Channel, entries: Vec<Entry>) -> String {
     }
     let mut lines = Vec::new();
     for (name, advice) in names.iter().zip(advice) {
-        lines.extend(advice.warnings.iter().map(|told| format!("Warning: {name}: {told}\n")));
-        lines.extend(advice.notes.iter().map(|told| format!("Note: {name}: {told}\n")));
+        lines.extend(advice.warnings.iter().map(|told| format!("Warning: {name}: {}\n", shown(told))));
+        lines.extend(advice.notes.iter().map(|told| format!("Note: {name}: {}\n", shown(told))));
     }
     let more = lines.len().saturating_sub(MAX_LINES);
     lines.truncate(MAX_LINES);
@@ -62,7 +62,11 @@ pub(super) async fn refuse_orphans(
         };
         let (verb, its) = if dependents.entries == 1 { ("entry names", "ends") } else { ("entries name", "end") };
         let still = if dependents.given_by_others { " where no other entry gives that ID" } else { "" };
-        ends.push(format!("{} {verb} {} as parent and {its} with it{still}", dependents.entries, id(Some(&spiffe_id))));
+        ends.push(format!(
+            "{} {verb} {} as parent and {its} with it{still}",
+            dependents.entries,
+            shown(id(Some(&spiffe_id)))
+        ));
     }
     if ends.is_empty() {
         return Ok(());

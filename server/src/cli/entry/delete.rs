@@ -9,7 +9,7 @@ use ironroot_api::pb::entry::BatchDeleteEntryRequest;
 use ironroot_api::pb::entry::batch_delete_entry_response::Result as Deleted;
 use ironroot_api::pb::entry::entry_client::EntryClient;
 use ironroot_api::pb::types::Status;
-use ironroot_shell::command_line::{CommandError, Reply, code_name};
+use ironroot_shell::command_line::{CommandError, Reply, code_name, shown};
 use serde_json::{Value, json};
 use tonic::Code;
 
@@ -88,10 +88,11 @@ fn reply(results: &[Deleted]) -> Reply {
         let status = result.status.clone().unwrap_or_default();
         if status.code == Code::Ok as i32 {
             deleted += 1;
-            writeln!(reply.text, "Deleted entry with ID: {}", result.id)
+            writeln!(reply.text, "Deleted entry with ID: {}", shown(&result.id))
         } else {
             let (code, message) = (code_name(Code::from(status.code)), status.message);
-            writeln!(reply.complaints, "Failed to delete entry with ID {} (code: {code}, msg: {message:?})", result.id)
+            let id = shown(&result.id);
+            writeln!(reply.complaints, "Failed to delete entry with ID {id} (code: {code}, msg: {message:?})")
         }
         .expect("writing to a string cannot fail");
     }

@@ -1,10 +1,11 @@
 //! An entry for people, with SPIRE's labels.
 
-use std::fmt::{Display, Write};
+use std::fmt::Display;
 
 use ironroot_api::pb::types::{Entry, Spiffeid};
 
 use ironroot_api::spire_time;
+use ironroot_shell::command_line::labelled;
 
 /// Appends `entry` and an empty line.
 pub(super) fn describe(text: &mut String, entry: &Entry) {
@@ -36,7 +37,7 @@ pub(super) fn describe(text: &mut String, entry: &Entry) {
 }
 
 fn line(text: &mut String, label: &str, value: impl Display) {
-    writeln!(text, "{label:<24}: {value}").expect("writing to a string cannot fail");
+    labelled(text, 24, label, value);
 }
 
 /// What is rarely set is only shown when it is.
@@ -59,6 +60,14 @@ mod tests {
     use ironroot_api::pb::types::Selector;
 
     use super::*;
+
+    #[test]
+    fn a_value_of_somebody_elses_adds_no_line() {
+        let entry = Entry { hint: "x\nEntry ID                : 2\t\u{202e}".into(), ..Entry::default() };
+        let mut text = String::new();
+        describe(&mut text, &entry);
+        assert!(text.ends_with("Hint                    : x\\nEntry ID                : 2\\t\\u{202e}\n\n"), "{text}");
+    }
 
     #[test]
     fn labels_have_spires_24_columns() {

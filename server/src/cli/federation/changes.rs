@@ -10,7 +10,7 @@ use ironroot_api::pb::trustdomain::{
     BatchUpdateFederationRelationshipRequest,
 };
 use ironroot_api::pb::types::{FederationRelationship, Status};
-use ironroot_shell::command_line::{CommandError, Reply, code_name};
+use ironroot_shell::command_line::{CommandError, Reply, code_name, shown};
 use serde_json::{Value, json};
 use tonic::Code;
 
@@ -141,7 +141,8 @@ impl Delete {
             let json = json!({ "results": [messages::result(Some(&status), "trust_domain", name)] });
             if status.code != Code::Ok as i32 {
                 let (name, message) = (&result.trust_domain, &status.message);
-                let complaints = format!("Error: failed to delete federation relationship {name:?}: {message}\n");
+                let complaints =
+                    format!("Error: failed to delete federation relationship {name:?}: {}\n", shown(message));
                 return Ok(Reply { json, complaints, failed: true, ..Reply::default() });
             }
             Ok(Reply::new(json, "federation relationship deleted.\n"))

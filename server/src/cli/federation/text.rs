@@ -1,9 +1,8 @@
 //! Relationships for people, as SPIRE's commands print them.
 
-use std::fmt::Write;
-
 use ironroot_api::pb::types::FederationRelationship;
 use ironroot_api::pb::types::federation_relationship::BundleEndpointProfile;
+use ironroot_shell::command_line::labelled;
 
 /// Writes `relationship` down, a line for each part.
 pub(super) fn describe(text: &mut String, relationship: &FederationRelationship) {
@@ -20,5 +19,5 @@ pub(super) fn describe(text: &mut String, relationship: &FederationRelationship)
 }
 
 fn line(text: &mut String, label: &str, value: &str) {
-    writeln!(text, "{label:<26}: {value}").expect("writing to a string cannot fail");
+    labelled(text, 26, label, value);
 }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use ironroot_hsm::{KeyTrial, MechanismSurvey, ModuleSurvey, SlotSurvey, TokenSurvey};
-use ironroot_shell::command_line::{Reply, describe};
+use ironroot_shell::command_line::{Reply, describe, shown};
 use serde_json::{Value, json};
 
 use super::needs::{Need, best_kind, needs};
@@ -56,7 +56,11 @@ impl Findings {
     fn text(&self, needs: Option<&[Need]>, stanza: Option<&str>) -> String {
         let ModuleSurvey { manufacturer, description, version, cryptoki, slots } = &self.survey;
         let mut text = format!("Module           : {}\n", self.module_path.display());
-        let _ = writeln!(text, "Library          : {description} {version}, by {manufacturer}, PKCS#11 {cryptoki}");
+        let _ = writeln!(
+            text,
+            "Library          : {}",
+            shown(format_args!("{description} {version}, by {manufacturer}, PKCS#11 {cryptoki}"))
+        );
         slots.iter().for_each(|slot| write_slot(&mut text, slot, self.slot == Some(slot.id)));
         match needs {
             Some(needs) => write_needs(&mut text, needs, self.trials.is_some()),
@@ -91,11 +95,12 @@ impl Findings {
 
 fn write_slot(text: &mut String, slot: &SlotSurvey, is_meant: bool) {
     let mark = if is_meant { ", the one that is meant" } else { "" };
-    let _ = writeln!(text, "\nSlot {}{mark}: {} (firmware {})", slot.id, slot.description, slot.firmware);
+    let _ =
+        writeln!(text, "\nSlot {}{mark}: {} (firmware {})", slot.id, shown(&slot.description), shown(&slot.firmware));
     let token = match &slot.token {
         Ok(token) => token,
         Err(why) => {
-            let _ = writeln!(text, "  {why}");
+            let _ = writeln!(text, "  {}", shown(why));
             return;
         }
     };
@@ -119,7 +124,7 @@ fn write_slot(text: &mut String, slot: &SlotSurvey, is_meant: bool) {
         ("Sessions", sessions),
     ];
     for (name, value) in lines {
-        let _ = writeln!(text, "  {name:<15}: {value}");
+        let _ = writeln!(text, "  {name:<15}: {}", shown(value));
     }
     write_mechanisms(text, &token.mechanisms);
 }

@@ -2,7 +2,7 @@
 
 use ironroot_api::pb::localauthority::AuthorityState;
 use ironroot_api::spire_time;
-use ironroot_shell::command_line::{CommandError, Reply, int64};
+use ironroot_shell::command_line::{CommandError, Reply, int64, shown as escaped};
 use serde_json::{Map, Value, json};
 
 /// What the lines are about.
@@ -26,12 +26,13 @@ impl Kind {
 
     fn state(self, state: &AuthorityState) -> String {
         let AuthorityState { authority_id, expires_at, upstream_authority_subject_key_id: upstream } = state;
+        let (authority_id, upstream) = (escaped(authority_id), upstream.as_str());
         let common = format!("  Authority ID: {authority_id}\n  Expires at: {}\n", spire_time(*expires_at));
         match (self, upstream.is_empty()) {
             (Self::Jwt | Self::Wit, _) => common,
             (Self::Root, _) => format!("  Subject Key ID: {authority_id}\n  Expires at: {}\n", spire_time(*expires_at)),
             (Self::X509, true) => format!("{common}  Upstream authority ID: No upstream authority\n"),
-            (Self::X509, false) => format!("{common}  Upstream authority Subject Key ID: {upstream}\n"),
+            (Self::X509, false) => format!("{common}  Upstream authority Subject Key ID: {}\n", escaped(upstream)),
         }
     }
 }

@@ -1,9 +1,10 @@
 //! A policy for people and for programs.
 
 use std::collections::BTreeMap;
-use std::fmt::{Display, Write};
+use std::fmt::Display;
 
 use ironroot_api::pb::pcr_policy as pb;
+use ironroot_shell::command_line::labelled;
 use serde_json::{Value, json};
 
 /// Appends `policy` and an empty line.
@@ -65,5 +66,5 @@ fn sorted<'a, K: Ord, V>(map: impl IntoIterator<Item = (&'a K, &'a V)>) -> BTree
 }
 
 fn line(text: &mut String, label: &str, value: impl Display) {
-    writeln!(text, "{label:<18}: {value}").expect("writing to a string cannot fail");
+    labelled(text, 18, label, value);
 }

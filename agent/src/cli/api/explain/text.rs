@@ -1,16 +1,13 @@
 //! An explanation for people.
 
-use std::fmt::Write as _;
-
 use ironroot_api::pb::explain::Explanation;
 use ironroot_api::pb::explain::explanation::Entry;
 use ironroot_api::utc;
+use ironroot_shell::command_line::labelled;
 
 pub(super) fn text(told: &Explanation) -> String {
     let mut text = String::new();
-    let mut line = |name: &str, value: &str| {
-        writeln!(text, "{name:<13}: {value}").expect("writing to a string cannot fail");
-    };
+    let mut line = |name: &str, value: &str| labelled(&mut text, 13, name, value);
     match told.pid {
         0 => line("Process", &format!("not visible to the agent, of user {}", told.uid)),
         pid => line("Process", &format!("{pid}, user {}, group {}", told.uid, told.gid)),

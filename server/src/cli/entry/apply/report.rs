@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use ironroot_api::pb::types::{Entry, Status};
-use ironroot_shell::command_line::{Reply, code_name};
+use ironroot_shell::command_line::{Reply, code_name, shown};
 use serde_json::{Value, json};
 use tonic::Code;
 
@@ -122,7 +122,7 @@ fn to_json(plan: &Plan) -> Value {
 }
 
 fn line(text: &mut String, told: impl std::fmt::Display) {
-    writeln!(text, "{told}").expect("writing to a string cannot fail");
+    writeln!(text, "{}", shown(told)).expect("writing to a string cannot fail");
 }
 
 #[cfg(test)]
