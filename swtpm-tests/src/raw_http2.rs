@@ -27,6 +27,17 @@ pub fn data(number: u32, bytes: &[u8]) -> Vec<u8> {
     frame(0, 0, number, bytes)
 }
 
+/// A PING frame that is to be answered.
+pub fn ping(payload: [u8; 8]) -> Vec<u8> {
+    frame(6, 0, 0, &payload)
+}
+
+/// A PING frame that answers one of that payload.
+pub fn ping_answer(payload: [u8; 8]) -> Vec<u8> {
+    const ACK: u8 = 1;
+    frame(6, ACK, 0, &payload)
+}
+
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     assert!(payload.len() <= MAX_FRAME_BYTES, "{} bytes", payload.len());
     let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();

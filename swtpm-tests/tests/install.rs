@@ -65,6 +65,8 @@ fn what_is_installed_fits_together_and_goes_again_without_what_is_the_operators(
         let unit = fs::read_to_string(unit).expect("the unit");
         let start = format!("ExecStart=/opt/ironroot/bin/ironroot-{daemon} run -config /etc/ironroot/{daemon}.conf");
         assert!(unit.contains(&start) && !unit.contains("/usr/bin/ironroot"), "{unit}");
+        // journald drops no audit line.
+        assert_eq!(unit.contains("\nLogRateLimitIntervalSec=0\n"), daemon == "server", "{unit}");
     }
     installed(root.path(), &["--prefix", "/opt/ironroot", "--uninstall"]);
     assert_eq!(files(root.path()), named(&CONFIGURATIONS));
