@@ -19,7 +19,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use ironroot_hsm::{LAST_PATIENCE, session_threads_ended};
-use ironroot_shell::command_line::{CommandError, Output, Program, Reply};
+use ironroot_shell::command_line::{CommandError, Output, Program, Reply, with_whole_examples};
 
 /// Proves this device's TPM to the server and serves SPIFFE identities to local processes, online and offline.
 #[derive(Debug, Parser)]
@@ -76,7 +76,7 @@ pub fn main() -> ExitCode {
 impl Cli {
     /// The command line's description, for tests and documentation.
     pub fn description() -> clap::Command {
-        Self::command()
+        with_whole_examples(Self::command())
     }
 }
 

@@ -35,7 +35,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use ironroot_hsm::{LAST_PATIENCE, session_threads_ended};
-use ironroot_shell::command_line::{CommandError, Output, Program, Reply};
+use ironroot_shell::command_line::{CommandError, Output, Program, Reply, with_whole_examples};
 
 /// Issues certificates to attested devices and their workloads; the CA's keys stay in a PKCS#11 token.
 #[derive(Debug, Parser)]
@@ -145,7 +145,7 @@ pub fn main() -> ExitCode {
 impl Cli {
     /// The command line's description, for tests and documentation.
     pub fn description() -> clap::Command {
-        Self::command()
+        with_whole_examples(Self::command())
     }
 }
 

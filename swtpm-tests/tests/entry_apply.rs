@@ -295,6 +295,8 @@ fn drift_is_left_as_metrics_that_prometheus_takes() {
     promtool.args(["check", "metrics"]).stdin(std::fs::File::open(&page).expect("there"));
     let checked = promtool.output().expect("promtool: scripts/setup --tests installs it");
     assert!(checked.status.success(), "{}", said(&checked));
+    let other = apply(&server, &file, &["-owner", "platform", "-dryRun", "-metrics", "x.txt"]);
+    assert!(!other.status.success() && said(&other).contains("end in .prom"), "{}", said(&other));
     let refused = apply(&server, &file, &["-metrics", "x.prom"]);
     assert!(!refused.status.success() && said(&refused).contains("--dryRun"), "{}", said(&refused));
 }

@@ -82,11 +82,23 @@ impl Site {
     fn replace_ca(&self, root: &str, name: &str) -> String {
         let waits = self.server.cli_output(&["localauthority", "x509", "prepare"]);
         assert!(String::from_utf8_lossy(&waits.stderr).contains(AWAITS), "{waits:?}");
+        self.expect_told_that_it_waits();
         self.ceremony.certify(&self.server, root, name, &[]);
         self.expect("the CA is prepared", |site| !prepared(site).is_empty());
         let next = prepared(self);
         self.server.cli(&["localauthority", "x509", "activate", "-authorityID", &next]);
         next
+    }
+
+    /// With what to do, to people and programs.
+    fn expect_told_that_it_waits(&self) {
+        let text = self.server.cli(&["status"]);
+        assert!(text.contains("; the next waits for the root"), "{text}");
+        assert!(text.contains("Warning       : the next CA waits for the root"), "{text}");
+        let status = self.json(&["status"]);
+        let ca = status["authorities"].as_array().unwrap().iter().find(|it| it["purpose"] == "x509_ca").unwrap();
+        assert!(ca["awaits_root"].as_str().unwrap().ends_with("ca-request.pem"), "{status}");
+        assert!(status["warnings"].to_string().contains("ironroot-server ca ceremony sign"), "{status}");
     }
 
     fn bundle(&self) -> Vec<Certificate> {

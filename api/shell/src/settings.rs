@@ -9,6 +9,7 @@
 mod duration;
 mod environment;
 mod hcl;
+mod host;
 mod listeners;
 mod mistakes;
 mod nearest;
@@ -26,7 +27,7 @@ pub use section::{Plugin, Section};
 pub use shared::{HealthChecks, read_health_checks, read_logging};
 
 use hcl::{Body, Item, Value};
-use mistakes::Mistakes;
+use mistakes::{Machine, Mistakes};
 
 /// Longest configuration file accepted, bytes.
 pub const MAX_FILE_BYTES: usize = 1024 * 1024;
@@ -56,7 +57,7 @@ pub struct Checked<T> {
 pub struct Settings {
     path: PathBuf,
     body: Body,
-    looking: bool,
+    machine: Machine,
 }
 
 impl Settings {
@@ -78,7 +79,7 @@ impl Settings {
     pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigErrors> {
         let body = hcl::parse(text)
             .map_err(|error| ConfigErrors::single(path, Origin::Line(error.line), "", error.to_string()))?;
-        Ok(Self { path: path.to_owned(), body, looking: false })
+        Ok(Self { path: path.to_owned(), body, machine: Machine::Ours })
     }
 
     /// Parses `text` after replacing `$NAME` and `${NAME}` with what `lookup` says.
@@ -96,7 +97,12 @@ impl Settings {
     /// Files, directories and devices that the file names are looked at too, and what is wrong with them is a mistake: what
     /// `validate` does, on the machine that the file is for.
     pub fn looking(self) -> Self {
-        Self { looking: true, ..self }
+        Self { machine: Machine::LookedAt, ..self }
+    }
+
+    /// What the file names may be on another machine: nothing of it is read.
+    pub fn of_another_machine(self) -> Self {
+        Self { machine: Machine::Another, ..self }
     }
 
     /// Puts command-line values into the block named `block`, in place of the file's.
@@ -121,7 +127,7 @@ impl Settings {
     ///
     /// `read` gives `None` only after it has reported why.
     pub fn check<T>(&self, read: impl FnOnce(&Section<'_>) -> Option<T>) -> Result<Checked<T>, ConfigErrors> {
-        let mistakes = Mistakes::new(&self.path).looking(self.looking);
+        let mistakes = Mistakes::new(&self.path).on(self.machine);
         let root = Section::root(&self.body, &mistakes);
         let value = read(&root);
         root.finish();

@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::Args;
 use ironroot_api::unix_socket;
 use ironroot_shell::clock::wall_unix;
-use ironroot_shell::command_line::doctor::{Findings, disk_space, name_resolves, port_is_free};
+use ironroot_shell::command_line::doctor::{Findings, disk_space, listener_is_free, name_resolves, port_is_free};
 use ironroot_shell::command_line::{CommandError, ConfigFile, Output, Reply, block_on};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -136,8 +136,7 @@ fn look_at_ports(findings: &mut Findings, config: &ServerConfig, runs: bool) {
         ("port of metrics", config.telemetry.as_ref().map(|it| (it.prometheus.host.as_str(), it.prometheus.port))),
     ];
     for (about, place) in local {
-        let address = place.and_then(|place| std::net::ToSocketAddrs::to_socket_addrs(&place).ok()?.next());
-        address.into_iter().for_each(|address| port_is_free(findings, about, address, runs));
+        place.into_iter().for_each(|place| listener_is_free(findings, about, place, runs));
     }
 }
 

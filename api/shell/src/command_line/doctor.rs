@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{Reply, counted, shown};
 use crate::settings::ConfigErrors;
-pub use looks::{disk_space, name_resolves, port_is_free};
+pub use looks::{disk_space, listener_is_free, name_resolves, port_is_free};
 
 /// How it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 use serde_json::json;
 
-use super::{EXIT_NO_COMMAND, GoFlags, Output};
+use super::{EXIT_NO_COMMAND, GoFlags, Output, with_whole_examples};
 
 /// A daemon's command line.
 pub trait Program: Parser {
@@ -17,7 +17,7 @@ pub trait Program: Parser {
 
     /// Parses a command line with Go's flags: one dash or two, `-node` or `-node=true`, the last of several that have one value.
     fn parse_go(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
-        let mut command = Self::command().args_override_self(true);
+        let mut command = with_whole_examples(Self::command()).args_override_self(true);
         let flags = GoFlags::of(&command);
         let matches = command.try_get_matches_from_mut(flags.rewritten(arguments))?;
         Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))

@@ -64,11 +64,22 @@ impl fmt::Display for ConfigErrors {
 
 impl std::error::Error for ConfigErrors {}
 
+/// Whose machine the files are on that a configuration names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Machine {
+    /// Another one: none of them is opened.
+    Another,
+    /// This one: what the daemon needs is read.
+    Ours,
+    /// This one, and all of them are looked at.
+    LookedAt,
+}
+
 /// The collection that readers write into.
 #[derive(Debug)]
 pub(super) struct Mistakes {
     path: PathBuf,
-    looking: bool,
+    machine: Machine,
     mistakes: RefCell<Vec<Mistake>>,
     warnings: RefCell<Vec<Mistake>>,
     pub(super) listeners: Listeners,
@@ -78,7 +89,7 @@ impl Mistakes {
     pub(super) fn new(path: &Path) -> Self {
         Self {
             path: path.to_owned(),
-            looking: false,
+            machine: Machine::Ours,
             mistakes: RefCell::default(),
             warnings: RefCell::default(),
             listeners: Listeners::default(),
@@ -90,13 +101,17 @@ impl Mistakes {
         self.mistakes.borrow().len()
     }
 
-    /// The same, with or without looking at what the configuration names.
-    pub(super) fn looking(self, looking: bool) -> Self {
-        Self { looking, ..self }
+    /// The same, with what the configuration names on that machine.
+    pub(super) fn on(self, machine: Machine) -> Self {
+        Self { machine, ..self }
     }
 
     pub(super) fn is_looking(&self) -> bool {
-        self.looking
+        self.machine == Machine::LookedAt
+    }
+
+    pub(super) fn is_of_another_machine(&self) -> bool {
+        self.machine == Machine::Another
     }
 
     pub(super) fn add(&self, origin: Origin, key: &str, reason: impl Into<String>) {

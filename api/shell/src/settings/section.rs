@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::hcl::{Body, Item, Value};
 use super::mistakes::Mistakes;
 use super::nearest::nearest;
-use super::{Origin, parse_duration, places};
+use super::{Origin, host, parse_duration, places};
 
 /// A block of the file, or the whole file. A block that is not there reads as an empty one.
 ///
@@ -81,6 +81,11 @@ impl<'a> Section<'a> {
         Some(path)
     }
 
+    /// Whether the files that the configuration names may be on another machine: then none of them is read.
+    pub fn is_of_another_machine(&self) -> bool {
+        self.mistakes.is_of_another_machine()
+    }
+
     /// Has `look` judge what `key` names, if the operator wants it looked at; what it finds is a mistake of `key`.
     pub fn look(&self, key: &str, look: impl FnOnce() -> Result<(), String>) {
         if self.mistakes.is_looking()
@@ -112,6 +117,14 @@ impl<'a> Section<'a> {
                 .trim_matches(['[', ']'])
                 .parse()
                 .map_err(|_| "not an IP address: give one of this machine's, or 0.0.0.0 for all"),
+        })
+    }
+
+    /// Where to listen or whom to ask: an IP address, or what a host may be called. Whether anybody knows the name is not asked.
+    pub fn host(&self, key: &str) -> Option<String> {
+        self.parsed(key, |text| match host::has_form(text) {
+            true => Ok(text.to_owned()),
+            false => Err("neither an IP address nor the name of a host: give one such as 127.0.0.1 or localhost"),
         })
     }
 

@@ -29,7 +29,7 @@ pub fn read_health_checks(root: &Section<'_>) -> Option<HealthChecks> {
         section.parsed(key, rooted).unwrap_or_else(|| default.to_owned())
     };
     let checks = HealthChecks {
-        host: section.string("bind_address").unwrap_or_else(|| "localhost".to_owned()),
+        host: section.host("bind_address").unwrap_or_else(|| "localhost".to_owned()),
         port: section.port("bind_port", 0).unwrap_or(80),
         live_path: path("live_path", "/live"),
         ready_path: path("ready_path", "/ready"),

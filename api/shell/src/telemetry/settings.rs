@@ -122,7 +122,7 @@ fn read_prometheus(section: &Section<'_>, program: &str) -> Option<Prometheus> {
     if !section.is_present() {
         return None;
     }
-    let host = section.string("host").unwrap_or_else(|| "localhost".to_owned());
+    let host = section.host("host").unwrap_or_else(|| "localhost".to_owned());
     if !["localhost", "127.0.0.1", "::1"].contains(&host.as_str()) {
         section
             .warn("host", "whoever reaches that address reads the metrics: names of nobody, but numbers of everything");

@@ -57,7 +57,7 @@ pub(in crate::cli) struct Apply {
     #[arg(long = "dryRun", alias = "dry-run")]
     dry_run: bool,
     /// With -dryRun: write how the server differs as metrics into this file, NAME.prom
-    #[arg(long, value_name = "PATH", requires = "dry_run")]
+    #[arg(long, value_name = "PATH", requires = "dry_run", value_parser = textfile)]
     metrics: Option<PathBuf>,
     /// Delete or change entries also if others name their SPIFFE IDs as parent: those end with them
     #[arg(long)]
@@ -109,6 +109,15 @@ impl Apply {
     fn mistaken(&self, mistakes: Vec<String>) -> CommandError {
         let all = data_file::all_of(&self.data, mistakes).message();
         CommandError::Malformed(format!("{all}\nnothing was changed"))
+    }
+}
+
+/// node_exporter passes over other names in silence.
+fn textfile(text: &str) -> Result<PathBuf, &'static str> {
+    let path = PathBuf::from(text);
+    match path.extension().is_some_and(|extension| extension == "prom") {
+        true => Ok(path),
+        false => Err("node_exporter reads files alone whose names end in .prom"),
     }
 }
 

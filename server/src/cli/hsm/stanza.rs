@@ -50,7 +50,9 @@ fn login_line(token: Option<&TokenSurvey>, login: Option<&LoginMode>) -> String 
         (Some(token), _) if !token.login_required => "login = \"none\"".to_owned(),
         (Some(token), _) if token.has_pad => "login = \"pinpad\"".to_owned(),
         (_, Some(LoginMode::Pin(PinSource::File(path)))) => {
-            format!("pin_file = {}", quoted(&path.display().to_string()))
+            // The daemon runs in another directory than whoever probes.
+            let whole = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+            format!("pin_file = {}", quoted(&whole.display().to_string()))
         }
         (_, Some(LoginMode::Pin(PinSource::Credential(name)))) => format!("pin_credential = {}", quoted(name)),
         (_, Some(LoginMode::Pin(PinSource::Environment(name)))) => format!("pin_env = {}", quoted(name)),
@@ -61,4 +63,17 @@ fn login_line(token: Option<&TokenSurvey>, login: Option<&LoginMode>) -> String 
 /// As the configuration reads strings.
 fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pin_file_is_named_from_the_root() {
+        let line = |path: &str| login_line(None, Some(&LoginMode::Pin(PinSource::File(path.into()))));
+        let here = std::env::current_dir().expect("a directory").join("hsm.pin");
+        assert_eq!(line("hsm.pin"), format!("pin_file = \"{}\"", here.display()));
+        assert_eq!(line("/etc/ironroot/hsm.pin"), "pin_file = \"/etc/ironroot/hsm.pin\"");
+    }
 }

@@ -39,7 +39,7 @@ pub(in crate::cli) enum UpstreamAuthority {
 pub(in crate::cli) struct Subject {
     #[command(flatten)]
     connection: Connection,
-    /// The subject key ID of the root's certificate, as localauthority x509 show prints it
+    /// The subject key ID of the root's certificate, as upstreamauthority show prints it
     #[arg(long = "subjectKeyID", value_name = "ID", default_value = "", hide_default_value = true)]
     subject_key_id: String,
 }

@@ -76,27 +76,43 @@ pub fn port_is_free(findings: &mut Findings, about: &str, address: SocketAddr, r
     }
 }
 
+/// The same of a listener whose host may be a name: what nobody knows, nobody listens at.
+pub fn listener_is_free(findings: &mut Findings, about: &str, (host, port): (&str, u16), runs: bool) {
+    match resolved(host, port) {
+        Ok(addresses) => port_is_free(findings, about, addresses[0], runs),
+        Err(says) => findings.fault(about, says, looked_up_with(host)),
+    }
+}
+
 /// Whether the name service knows `host`, within a few seconds.
 pub fn name_resolves(findings: &mut Findings, about: &str, host: &str, port: u16) {
+    match resolved(host, port) {
+        Ok(addresses) => {
+            let mut addresses: Vec<_> = addresses.iter().map(|address| address.ip().to_string()).collect();
+            addresses.dedup();
+            findings.good(about, format!("{host} is {}", addresses.join(", ")));
+        }
+        Err(says) => findings.fault(about, says, looked_up_with(host)),
+    }
+}
+
+fn looked_up_with(host: &str) -> String {
+    format!("getent hosts {host}; /etc/resolv.conf")
+}
+
+/// At least one address, or why there is none.
+fn resolved(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
     let (told, answer) = mpsc::channel();
     let wanted = (host.to_owned(), port);
     std::thread::spawn(move || {
         // Whoever has stopped waiting hears nothing.
-        let _ = told.send(
-            wanted.to_socket_addrs().map(|found| found.map(|address| address.ip().to_string()).collect::<Vec<_>>()),
-        );
+        let _ = told.send(wanted.to_socket_addrs().map(Iterator::collect::<Vec<_>>));
     });
-    let next = format!("getent hosts {host}; /etc/resolv.conf");
     match answer.recv_timeout(PATIENCE) {
-        Ok(Ok(mut addresses)) if !addresses.is_empty() => {
-            addresses.dedup();
-            findings.good(about, format!("{host} is {}", addresses.join(", ")));
-        }
-        Ok(Ok(_)) => findings.fault(about, format!("{host} has no address"), next),
-        Ok(Err(error)) => findings.fault(about, format!("{host} is not known: {error}"), next),
-        Err(_) => {
-            findings.fault(about, format!("no name service has answered for {host} in {} s", PATIENCE.as_secs()), next)
-        }
+        Ok(Ok(addresses)) if !addresses.is_empty() => Ok(addresses),
+        Ok(Ok(_)) => Err(format!("{host} has no address")),
+        Ok(Err(error)) => Err(format!("{host} is not known: {error}")),
+        Err(_) => Err(format!("no name service has answered for {host} in {} s", PATIENCE.as_secs())),
     }
 }
 
@@ -134,6 +150,10 @@ mod tests {
         let mut findings = Findings::default();
         name_resolves(&mut findings, "server", "no-such-host.invalid", 1);
         name_resolves(&mut findings, "server", "localhost", 1);
+        assert_eq!((findings.count(Verdict::Fault), findings.count(Verdict::Good)), (1, 1), "{findings:?}");
+        let mut findings = Findings::default();
+        listener_is_free(&mut findings, "port of health", ("no-such-host.invalid", 0), false);
+        listener_is_free(&mut findings, "port of metrics", ("localhost", 0), false);
         assert_eq!((findings.count(Verdict::Fault), findings.count(Verdict::Good)), (1, 1), "{findings:?}");
     }
 }
