@@ -10,6 +10,7 @@
 mod complaints;
 mod files;
 mod in_hardware;
+mod named_process;
 mod source;
 mod telling;
 

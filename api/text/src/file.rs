@@ -1,6 +1,6 @@
 //! A file that somebody named, read whole and bounded.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -59,6 +59,13 @@ impl HumanFile {
     pub fn regular(path: &Path, max_bytes: usize) -> Result<Self, FileError> {
         let text = open_regular(path).and_then(|file| read_text(file, max_bytes));
         Self::named(path.display().to_string(), text)
+    }
+
+    /// The same, with what the kernel says of that very file: whose it is, and who may write into it.
+    pub fn regular_with_facts(path: &Path, max_bytes: usize) -> Result<(Self, Metadata), FileError> {
+        let opened = open_regular(path).and_then(|file| Ok((file.metadata()?, file)));
+        let (facts, file) = opened.map_err(|problem| FileError { name: path.display().to_string(), problem })?;
+        Ok((Self::named(path.display().to_string(), read_text(file, max_bytes))?, facts))
     }
 
     fn named(name: String, text: Result<String, FileProblem>) -> Result<Self, FileError> {
