@@ -23,6 +23,7 @@ use ironroot_shell::settings::{HealthChecks, Section, Settings, read_health_chec
 use ironroot_shell::telemetry::otlp::Otlp;
 use ironroot_shell::telemetry::{Telemetry, read_telemetry};
 
+pub(crate) use broker::PID_REFERENCE;
 pub use ironroot_shell::settings::{ConfigErrors, Override};
 
 pub use crate::endpoints::{Brokers, Delegates, ReferenceTypes, SdsConfig};
@@ -225,6 +226,12 @@ impl AgentConfig {
     /// As [`load`](Self::load), and looks at the files, directories and devices that the file names, with this user's rights.
     pub fn validate(path: &Path, overrides: &[Override], expand_env: bool) -> Result<Self, ConfigErrors> {
         Self::from_settings(Settings::load(path, expand_env)?.looking(), overrides)
+    }
+
+    /// Checks what the file says and opens nothing that it names; the warnings.
+    pub fn check_syntax(path: &Path, overrides: &[Override], expand_env: bool) -> Result<Vec<String>, ConfigErrors> {
+        let settings = Settings::load(path, expand_env)?.of_another_machine();
+        Self::from_settings(settings, overrides).map(|config| config.warnings)
     }
 
     /// Checks a file that has been read.

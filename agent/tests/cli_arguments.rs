@@ -95,6 +95,46 @@ fn exit_codes_are_spires_and_a_wrong_configuration_is_told_line_by_line() {
     }
 }
 
+#[test]
+fn what_the_file_names_is_read_on_its_own_machine_only_and_a_host_by_its_form() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("agent.conf");
+    let file = file.to_str().expect("text");
+    let said = |lines: &str, flags: &[&str]| {
+        let agent = "trust_domain = \"td\"\n server_address = \"s\"\n server_port = 1\n insecure_bootstrap = true";
+        let plugins = "NodeAttestor \"tpm2\" { plugin_data { } }\n KeyManager \"tpm\" { plugin_data { } }";
+        let more = if lines.contains("join_token") {
+            "NodeAttestor \"join_token\" { plugin_data { } }\n KeyManager \"memory\" { plugin_data { } }"
+        } else {
+            plugins
+        };
+        let (inside, outside) = if lines.starts_with("health") { ("", lines) } else { (lines, "") };
+        std::fs::write(file, format!("agent {{\n {agent}\n {inside}\n}}\nplugins {{\n {more}\n}}\n{outside}\n"))
+            .expect("written");
+        let output = run(&[&["validate", "-config", file], flags].concat());
+        (output.status.code(), text(&output.stderr).to_owned())
+    };
+    for (lines, key) in [
+        ("join_token_file = \"/no/such/token\"", "join_token_file"),
+        (
+            "offline_cache {\n policy_key_path = \"/no/such/key\"\n policy_directory = \"/no/such\"\n }",
+            "policy_key_path",
+        ),
+    ] {
+        let (code, told) = said(lines, &["-syntaxOnly"]);
+        assert_eq!(code, Some(0), "{lines}: {told}");
+        let (code, told) = said(lines, &[]);
+        assert!(code == Some(1) && told.contains(key), "{lines}: {told}");
+    }
+    let host = |host: &str| format!("health_checks {{\n listener_enabled = true\n bind_address = \"{host}\"\n}}");
+    let (code, told) = said(&host("http://localhost"), &["-syntaxOnly"]);
+    assert!(
+        code == Some(1) && told.contains("health_checks.bind_address: \"http://localhost\": neither an IP"),
+        "{told}"
+    );
+    assert_eq!(said(&host("no-such-host.invalid"), &["-syntaxOnly"]).0, Some(0));
+}
+
 /// The file's reader judges what its flag stands for: done, told in a warning, or refused by the flag's name.
 #[test]
 fn no_flag_of_spires_is_passed_over_in_silence() {

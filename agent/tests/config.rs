@@ -632,6 +632,11 @@ fn brokers_are_those_that_the_file_names_with_the_types_of_references_it_grants(
         warnings.iter().any(|line| line.contains("brokers[0].allowed_reference_types[1].allow_over_tcp")),
         "{warnings:?}"
     );
+    let unknown = |line: &&String| line.contains("allowed_reference_types[0].type_url: not understood here");
+    assert_eq!(warnings.iter().filter(unknown).count(), 1, "{warnings:?}");
+    let pid = "\"type.googleapis.com/spiffe.broker.WorkloadPIDReference\"";
+    let known = as_blocks.replace("\"x\"", pid).replace("allowed_reference_types { type_url = \"y\" }", "");
+    assert_eq!(read(&with_broker(&known)).expect("loads").warnings.iter().filter(unknown).count(), 0);
 }
 
 #[test]

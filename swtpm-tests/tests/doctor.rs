@@ -1,6 +1,7 @@
 //! `doctor` and `status`: what only this machine can say, before the daemons run and beside them.
 
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::{Command, Output};
 
 use ironroot_lab::deployment::{
@@ -127,24 +128,43 @@ fn an_agents_doctor_finds_the_chip_the_server_and_the_clock() {
     let agent_lines = format!("admin_socket_path = \"{}\"", device.admin_socket().display());
     device.provision(&server, &AgentOptions { agent_lines, ..AgentOptions::default() });
     let config = device.config_path().to_path_buf();
-    let ask = || {
+    let ask_with = |config: &Path| {
         let mut command = Command::new(binary("ironroot-agent"));
-        command.args(["doctor", "-output", "json", "-config"]).arg(&config);
+        command.args(["doctor", "-output", "json", "-config"]).arg(config);
         findings(&command.output().expect("ironroot-agent starts"))
     };
+    let ask = || ask_with(&config);
     let good = ask();
     assert_eq!(faults(&good), Vec::<&Value>::new());
     for what in ["TPM", "server", "clock", "trust bundle", "name of the server"] {
         assert_eq!(about(&good, what)["verdict"], "good", "{good:#?}");
     }
+    let wrong = config.with_file_name("wrong.conf");
+    let text = std::fs::read_to_string(&config).expect("readable").replace(TRUST_DOMAIN, "other.example");
+    let health = "health_checks {\n listener_enabled = true\n bind_address = \"no-such-host.invalid\"\n}\n";
+    std::fs::write(&wrong, text + health).expect("written");
+    let found = ask_with(&wrong);
+    let next = about(&found, "server")["next"].as_str().expect("words");
+    assert!(next.starts_with(&format!("trust_domain = \"{TRUST_DOMAIN}\"")), "{found:#?}");
+    assert_eq!(about(&found, "port of health")["verdict"], "fault", "{found:#?}");
     device.start();
     device.expect_log("identities sealed");
     assert_eq!(about(&ask(), "agent")["verdict"], "good");
+    let status = || {
+        let mut command = Command::new(binary("ironroot-agent"));
+        let output = command.args(["status", "-socketPath"]).arg(device.admin_socket()).output().expect("it starts");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let alone = status();
+    assert!(alone.contains("Kept on disk  : identities, sealed to the chip"), "{alone}");
+    assert!(alone.contains("Serves        : 0 streams on 0 connections of 0 users"), "{alone}");
     server.cli(&["device", "ban", device.ek_sha256()]);
     device.expect_log("this agent is banned");
     // It is told once all is wiped.
     expect_within(DEADLINE, "its doctor knows", || device.log(), || about(&ask(), "agent")["verdict"] == "fault");
     let banned = ask();
+    let told = status();
+    assert!(told.contains("Kept on disk  : nothing: it is wiped"), "{told}");
     let fault = about(&banned, "agent");
     assert!(fault["verdict"] == "fault" && fault["says"].as_str().expect("words").contains("banned"), "{banned:#?}");
     device.kill_agent();

@@ -44,7 +44,7 @@ fn a_provisioned_device_attests_once_a_ca_has_answered_its_request() {
         let made = provision(&chip, &directory, &arguments);
         let told = said(&made);
         assert!(made.status.success(), "{told}");
-        for told_of in ["devid_cert_path = ", "devid_priv_path = ", "-undo"] {
+        for told_of in ["devid_cert_path = ", "devid_priv_path = ", "tpm_device_path = \"swtpm:host=", "-undo"] {
             assert!(told.contains(told_of), "{told}");
         }
         assert_eq!(chip.left_loaded().expect("told"), Vec::<u32>::new(), "nothing stays in the chip");

@@ -11,7 +11,7 @@ use ironroot_api::pb::agent_status::GetStatusRequest;
 use ironroot_api::pb::agent_status::status_client::StatusClient;
 use ironroot_api::unix_socket;
 use ironroot_attest::tpm::{Tpm, TpmAddress};
-use ironroot_shell::command_line::doctor::{Findings, disk_space, name_resolves, port_is_free};
+use ironroot_shell::command_line::doctor::{Findings, disk_space, listener_is_free, name_resolves};
 use ironroot_shell::command_line::{ConfigFile, Output, Reply, block_on, describe};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -118,8 +118,7 @@ fn look_at_ports(findings: &mut Findings, config: &AgentConfig, runs: bool) {
         ("port of metrics", config.telemetry.as_ref().map(|it| (it.prometheus.host.as_str(), it.prometheus.port))),
     ];
     for (about, place) in local {
-        let address = place.and_then(|place| std::net::ToSocketAddrs::to_socket_addrs(&place).ok()?.next());
-        address.into_iter().for_each(|address| port_is_free(findings, about, address, runs));
+        place.into_iter().for_each(|place| listener_is_free(findings, about, place, runs));
     }
 }
 

@@ -60,8 +60,9 @@ pub(super) struct Validate {
 
 impl Validate {
     pub(super) fn execute(self) -> Result<Reply, CommandError> {
-        let read = if self.syntax_only { AgentConfig::load } else { AgentConfig::validate };
-        self.file
-            .validate("agent", |path, overrides, expand| read(path, overrides, expand).map(|config| config.warnings))
+        self.file.validate("agent", |path, overrides, expand| match self.syntax_only {
+            true => AgentConfig::check_syntax(path, overrides, expand),
+            false => AgentConfig::validate(path, overrides, expand).map(|config| config.warnings),
+        })
     }
 }

@@ -131,7 +131,9 @@ fn text(status: &GetStatusResponse) -> String {
     servers(status).iter().flat_map(lines_of).for_each(|(name, value)| line(name, value));
     let chip = if status.chip.is_empty() { "none" } else { &status.chip };
     line("Chip", chip.to_owned());
+    let is_banned = servers(status).iter().all(|server| server.standing == Stands::Banned.word());
     let cache = match (status.is_cache_sealed, status.chip.is_empty()) {
+        (false, _) if is_banned => "nothing: it is wiped, since the server bans this agent",
         (true, _) => "identities, sealed to the chip",
         (false, true) => "the agent's own certificate only",
         (false, false) => "nothing new: what was to be kept could not be written, the log says why",
@@ -189,6 +191,8 @@ Holds         : 0 entries, 0 X509-SVIDs, 0 JWT-SVIDs
 Serves        : 0 streams on 0 connections of 0 users
 ";
         assert_eq!(text(&status), wanted);
+        let banned = GetStatusResponse { standing: "banned".into(), chip: "tpmrm0".into(), ..status.clone() };
+        assert!(super::text(&banned).contains("Kept on disk  : nothing: it is wiped"), "{}", super::text(&banned));
         status.next_to_end = vec![Ending { spiffe_id: "spiffe://td/a".into(), ends_at: 0 }];
         (status.failures, status.is_told_of_changes, status.is_cache_sealed) = (0, true, true);
         let text = text(&status);

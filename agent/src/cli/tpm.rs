@@ -110,6 +110,10 @@ impl Show {
     }
 
     fn reply(&self) -> Result<Reply, CommandError> {
+        let names_device = self.serial.is_some() || !self.labels.is_empty();
+        if names_device && self.output != Form::Csv {
+            return Err(CommandError::Usage("-serial and -label are words of a manifest: give -output csv".to_owned()));
+        }
         let description = self.look()?;
         let text = if self.output == Form::Csv {
             ManifestLine { ek_sha256: &description.ek_sha256, serial: self.serial.as_deref(), labels: &self.labels }

@@ -10,6 +10,8 @@ use super::{BrokerConfig, Brokers, ReferenceTypes};
 
 /// Every type that the agent understands.
 const ANY_TYPE: &str = "*";
+/// The URL of `spiffe.broker.WorkloadPIDReference`, the only type that is understood here.
+pub(crate) const PID_REFERENCE: &str = "type.googleapis.com/spiffe.broker.WorkloadPIDReference";
 
 /// Reads the block, if there is one. `agent` is the block around `experimental`.
 pub(super) fn read(agent: &Section<'_>, experimental: &Section<'_>) -> Option<BrokerConfig> {
@@ -74,6 +76,11 @@ fn read_types(broker: &Section<'_>) -> ReferenceTypes {
 
 fn read_type(section: &Section<'_>) -> Option<String> {
     let type_url = section.required("type_url", section.string("type_url"), "must be specified");
+    if type_url.as_deref().is_some_and(|url| url != ANY_TYPE && url != PID_REFERENCE) {
+        let told =
+            format!("not understood here: whoever names a workload so is refused; {PID_REFERENCE} is, and \"*\"");
+        section.warn("type_url", told);
+    }
     if section.boolean("allow_over_tcp") == Some(true) {
         section.warn("allow_over_tcp", "has no effect: brokers are served on a unix socket alone");
     }

@@ -216,11 +216,6 @@ impl Admission {
         self.0.served.admit(self.0.uids.user_of(uid), now)
     }
 
-    /// What local users hold at this moment.
-    pub fn occupancy(&self) -> Occupancy {
-        self.books().occupancy()
-    }
-
     fn books(&self) -> MutexGuard<'_, Books> {
         self.0.books.lock().unwrap_or_else(PoisonError::into_inner)
     }

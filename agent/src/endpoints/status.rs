@@ -8,6 +8,7 @@ use ironroot_api::pb::agent_status::status_server::Status as StatusService;
 use ironroot_api::pb::agent_status::{GetStatusRequest, GetStatusResponse};
 use tonic::{Request, Response, Status};
 
+use super::door::Admitted;
 use super::serving::Serving;
 use crate::identities::Identities;
 use crate::report::{Report, Reports};
@@ -27,14 +28,17 @@ pub(super) struct StatusApi {
 
 #[tonic::async_trait]
 impl StatusService for StatusApi {
-    async fn get_status(&self, _: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {
+    async fn get_status(&self, request: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {
         let all = self.serving.published();
         let first = self.reports.first();
         let local_authority = first.local_authority.clone();
         let (first, servers) = (server(first), self.reports.all());
         let is_cache_sealed = servers.iter().any(|report| report.is_cache_sealed);
         let servers = if servers.len() > 1 { servers.into_iter().map(server).collect() } else { Vec::new() };
-        let held = self.serving.admission().occupancy();
+        // Whoever asks is not served anything.
+        let asker = request.extensions().get::<Admitted>().map(Admitted::caller);
+        let asker = asker.ok_or_else(|| Status::internal("request has not passed the door"))?;
+        let held = asker.connection().occupancy_of_others();
         Ok(Response::new(GetStatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime: self.began.elapsed().as_secs().try_into().unwrap_or(i64::MAX),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ironroot_api::certificate::Certificate;
 use ironroot_api::pb::types::{Bundle, JwtKey};
 use ironroot_api::{SpiffeId, SpiffeIdError, TrustDomain};
 use ironroot_attest::{Selector, SelectorSet};
@@ -265,6 +266,8 @@ pub fn encode_record(record: &AgentRecord) -> Vec<u8> {
 /// The record that [`encode_record`] wrote. [`CacheRefusal::Content`]: the bytes are none, or an authority in it cannot be one.
 pub fn decode_record(bytes: &[u8], trust_domain: &TrustDomain) -> Result<AgentRecord, CacheRefusal> {
     let message = RecordMessage::decode(bytes).map_err(|_| CacheRefusal::Content)?;
+    let leaf = message.chain.first().and_then(|leaf| Certificate::parse(leaf).ok());
+    refuse_other_trust_domain(leaf.and_then(|leaf| leaf.spiffe_id().ok()).as_ref(), trust_domain)?;
     let authorities = message.authorities.iter().map(|a| (a.der.as_slice(), a.tainted));
     let bundle = stored_bundle(authorities, trust_domain).map_err(|_| CacheRefusal::Content)?;
     Ok(AgentRecord {
@@ -310,6 +313,8 @@ pub fn encode_identities<'a>(
 /// Identities from their bytes. Bounded like a server's answer.
 pub fn decode_identities(bytes: &[u8], trust_domain: &TrustDomain) -> Result<CachedIdentities, CacheRefusal> {
     let message = EntrySecrets(IdentitiesMessage::decode(bytes).map_err(|_| CacheRefusal::Content)?);
+    let named = message.0.entries.iter().find_map(|entry| SpiffeId::parse(&entry.spiffe_id).ok());
+    refuse_other_trust_domain(named.as_ref(), trust_domain)?;
     let authorities = message.0.authorities.iter().map(|a| (a.der.as_slice(), a.tainted));
     let bundle = TrustBundle::new(trust_domain, authorities).map_err(|_| CacheRefusal::Content)?;
     let bundle = bundle.with_jwt(&message.0.jwt_authorities, message.0.refresh_hint);
@@ -327,6 +332,13 @@ pub fn decode_identities(bytes: &[u8], trust_domain: &TrustDomain) -> Result<Cac
         time: message.0.time.clone().map(time_record).ok_or(CacheRefusal::Content)?,
         issuance_heads: message.0.issuance_heads.clone(),
     })
+}
+
+fn refuse_other_trust_domain(named: Option<&SpiffeId>, configured: &TrustDomain) -> Result<(), CacheRefusal> {
+    match named.map(SpiffeId::trust_domain).filter(|found| found != configured) {
+        Some(found) => Err(CacheRefusal::OtherTrustDomain { found, configured: configured.clone() }),
+        None => Ok(()),
+    }
 }
 
 fn decode_federated(bundles: &[Bundle]) -> Option<FederatedBundles> {

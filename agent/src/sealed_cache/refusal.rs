@@ -1,5 +1,6 @@
 //! Why a sealed cache is not believed.
 
+use ironroot_api::TrustDomain;
 use ironroot_attest::pcr_policy::SignedPolicyRefusal;
 use ironroot_attest::tpm::TpmError;
 use thiserror::Error;
@@ -62,6 +63,9 @@ pub enum CacheRefusal {
         "the file counts by the TPM's index {file:#010x}, and this cache's counter is at {found:#010x}: another one was put in its place"
     )]
     OtherCounter { file: u32, found: u32 },
+    /// It was written where the configuration named another trust domain.
+    #[error("it is of trust domain {found}, and this agent's configuration says trust_domain = \"{configured}\"")]
+    OtherTrustDomain { found: TrustDomain, configured: TrustDomain },
     /// Decrypted, but not what this version writes.
     #[error("the content does not parse")]
     Content,
@@ -77,7 +81,8 @@ impl CacheRefusal {
     pub fn word(&self) -> &'static str {
         match self {
             Self::Io(_) => "disk",
-            Self::TooLarge | Self::Truncated | Self::Format | Self::Version | Self::Altered | Self::Content => "file",
+            Self::TooLarge | Self::Truncated | Self::Format | Self::Version | Self::Altered => "file",
+            Self::OtherTrustDomain { .. } | Self::Content => "file",
             Self::OtherTpm(_) => "other_tpm",
             Self::ChangedPcrs(_) => "other_boot",
             Self::SignedPolicy { .. } => "signed_policy",

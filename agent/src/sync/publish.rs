@@ -12,7 +12,7 @@ use super::schedule::within_age;
 use super::standing::Agent;
 use crate::identities::Identities;
 use crate::local_authority::LocalAuthority;
-use crate::report::Report;
+use crate::report::{Report, Stands};
 use crate::sealed_cache::{Changes, IdentitiesToCache, WritePlan, encode_identities};
 
 /// Pause after a failed write: a full disk or a missing chip does not get better within seconds.
@@ -83,7 +83,10 @@ impl Synchronizer {
             failures: self.failures,
             last_failure: self.last_failure.clone().filter(|_| self.failures > 0),
             next_contact_unix,
-            is_cache_sealed: self.parts.memory.is_sealed() && self.kept.not_before.is_none(),
+            // Of an agent that is banned nothing is kept.
+            is_cache_sealed: self.parts.memory.is_sealed()
+                && self.kept.not_before.is_none()
+                && self.standing.word() != Stands::Banned,
             issuance_log: self.parts.heads.to_string(),
             bundle: self.bundle.clone(),
             local_authority: self.parts.local_authority.as_ref().map(LocalAuthority::in_words).unwrap_or_default(),

@@ -12,7 +12,7 @@ use ironroot_shell::command_line::doctor::Findings;
 use ironroot_shell::command_line::{counted, describe};
 
 use crate::config::{Bootstrap, ServerConfig};
-use crate::server_channel::{ChannelError, Doubt, Server};
+use crate::server_channel::{ChannelError, Doubt, Server, ServerRefusal};
 use crate::sync::read_bundle;
 use crate::trusted_time::TrustedTime;
 
@@ -99,6 +99,13 @@ fn refused(findings: &mut Findings, (config, server): (&ServerConfig, &Server), 
             let next =
                 "timedatectl; and on the server: date; an agent asks the server for a fresh signature and goes on";
             findings.fault(about("clock", config), describe(error), next);
+        }
+        ChannelError::Refused(ServerRefusal::OtherTrustDomain { found, .. }) => {
+            let next = format!(
+                "trust_domain = \"{}\" in this configuration, if that is the server that is meant; else server_address",
+                found.trust_domain()
+            );
+            findings.fault(about("server", config), describe(error), next);
         }
         ChannelError::Refused(_) => {
             let next = "the bundle is of another or an older server: on it, ironroot-server bundle show";

@@ -15,14 +15,14 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use ironroot_attest::tpm::{
     Chip, DevIdAlgorithm, DevIdKey, DevIdRequest, EndorsementChoice, EndorsementKind, HierarchyPassword, Tpm,
-    TpmAddress, TpmError,
+    TpmAddress, TpmError, TpmSettings,
 };
 use ironroot_shell::command_line::{CommandError, Output, Reply};
 use ironroot_text::hex::hex;
 use serde_json::json;
 
 use super::{chip_settings, unopened};
-use crate::config::PasswordSource;
+use crate::config::{DEFAULT_TPM, PasswordSource};
 use files::DevIdDirectory;
 
 /// Where the files go unless another place is named.
@@ -127,7 +127,9 @@ impl Provision {
     }
 
     fn provision_into(&self, directory: &DevIdDirectory) -> Result<Reply, CommandError> {
-        let tpm = self.open()?;
+        let settings = self.settings()?;
+        let address = settings.address.to_string();
+        let tpm = Tpm::open_blocking(settings).map_err(unopened)?;
         let (algorithm, password) = (self.algorithm.into(), self.password()?);
         let make = move |chip: &mut Chip| Made::of(chip, algorithm, &password);
         let made = tpm.run_blocking("make a DevID key", make).map_err(CommandError::run)?;
@@ -148,7 +150,7 @@ impl Provision {
         let sign = move |chip: &mut Chip| chip.sign_with_devid_as_tpm(&key, &contents);
         let signature = tpm.run_blocking("sign the request", sign).map_err(CommandError::run)?;
         directory.write(&made.key, &csr, &request.signed(&signature))?;
-        Ok(self.told(directory, &made, &common_name))
+        Ok(self.told(directory, &made, &common_name, &address))
     }
 
     fn undo(&self) -> Result<Reply, CommandError> {
@@ -161,7 +163,7 @@ impl Provision {
         Ok(Reply::new(json!({ "removed": names }), text + "\n"))
     }
 
-    fn open(&self) -> Result<Tpm, CommandError> {
+    fn settings(&self) -> Result<TpmSettings, CommandError> {
         let mut settings = chip_settings(self.config.as_deref(), self.tpm.as_ref(), Some(self.ek))?;
         let read = |file: &PathBuf| PasswordSource::File(file.clone()).read().map_err(CommandError::run);
         if let Some(file) = &self.owner_password_file {
@@ -170,7 +172,7 @@ impl Provision {
         if let Some(file) = &self.endorsement_password_file {
             settings.endorsement_password = read(file)?;
         }
-        Tpm::open_blocking(settings).map_err(unopened)
+        Ok(settings)
     }
 
     fn password(&self) -> Result<HierarchyPassword, CommandError> {
@@ -183,12 +185,13 @@ impl Provision {
         given.unwrap_or_else(|| format!("devid-{}", &made.ek_sha256[..16]))
     }
 
-    fn told(&self, directory: &DevIdDirectory, made: &Made, common_name: &str) -> Reply {
+    fn told(&self, directory: &DevIdDirectory, made: &Made, common_name: &str, address: &str) -> Reply {
         let path = |name: &str| directory.path(name).display().to_string();
         let password = match &self.password_file {
             Some(file) => format!("\n            devid_password_file = \"{}\"", file.display()),
             None => String::new(),
         };
+        let chip = chip_line(address);
         let text = format!(
             "Made a DevID key ({algorithm:?}) for {common_name:?} in the TPM of endorsement key {ek} ({kind}).
 
@@ -205,7 +208,7 @@ Next: have a CA certify one of the requests, and put its answer into {certificat
         plugin_data {{
             devid_cert_path = \"{certificate}\"
             devid_pub_path = \"{public}\"
-            devid_priv_path = \"{private}\"{password}
+            devid_priv_path = \"{private}\"{password}{chip}
         }}
     }}
 
@@ -232,6 +235,14 @@ To undo it: ironroot-agent tpm provision -directory {directory} -undo
             "certificate": path(files::CERTIFICATE),
         });
         Reply::new(json, text)
+    }
+}
+
+/// The line of agent.conf that names the chip, unless it is where the agent looks by itself.
+fn chip_line(address: &str) -> String {
+    match address {
+        DEFAULT_TPM => String::new(),
+        other => format!("\n            tpm_device_path = \"{other}\""),
     }
 }
 

@@ -175,9 +175,16 @@ impl Books {
         self.user(user, limits, now).long_messages.clone()
     }
 
-    pub fn occupancy(&self) -> Occupancy {
+    /// What all hold but that connection of `user`.
+    pub fn occupancy_beside(&self, user: LocalUser, number: u64) -> Occupancy {
+        let asker = self.users.get(&user).and_then(|user| Some((user, user.connections.get(&number)?)));
+        let (streams, is_all) = asker.map_or((0, false), |(user, it)| (it.streams, user.connections.len() == 1));
         let users = self.users.values().filter(|user| !user.connections.is_empty()).count();
-        Occupancy { users, connections: self.connections, streams: self.streams }
+        Occupancy {
+            users: users - usize::from(is_all),
+            connections: self.connections - usize::from(asker.is_some()),
+            streams: self.streams - streams,
+        }
     }
 
     /// The account of `user`.
@@ -226,6 +233,27 @@ impl Booked {
 mod tests {
     use super::super::SubordinateUids;
     use super::*;
+
+    #[test]
+    fn who_asks_what_is_held_is_not_counted_and_its_other_connections_are() {
+        let (mut books, limits, now) = (Books::default(), Limits::default(), Instant::now());
+        let user = |uid| SubordinateUids::default().user_of(uid);
+        let mut connect = |uid| books.connect(user(uid), &limits, now).expect("has room").0;
+        let (asker, other, further) = (connect(7), connect(7), connect(8));
+        for (uid, number) in [(7, asker), (8, further)] {
+            assert!(books.open_stream(user(uid), number, &limits, now));
+        }
+        let told = |books: &Books| {
+            let Occupancy { users, connections, streams } = books.occupancy_beside(user(7), asker);
+            (users, connections, streams)
+        };
+        assert_eq!(told(&books), (2, 2, 1));
+        books.disconnect(user(7), other);
+        assert_eq!(told(&books), (1, 1, 1));
+        books.disconnect(user(8), further);
+        books.close_stream(user(8), further, now);
+        assert_eq!(told(&books), (0, 0, 0));
+    }
 
     #[test]
     fn users_that_left_are_forgotten_and_one_that_is_connected_is_not() {

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use futures_util::task::AtomicWaker;
 
-use super::Admission;
 use super::attention::{READ, REFUSAL};
 use super::local_user::LocalUser;
 use super::rounds::Rounds;
+use super::{Admission, Occupancy};
 
 /// Tells a connection's task that the connection must give way.
 #[derive(Debug, Default)]
@@ -62,6 +62,11 @@ impl ConnectionSlot {
     /// The effective uid of the process that connected, as the kernel says it.
     pub fn uid(&self) -> u32 {
         self.uid
+    }
+
+    /// What all local users hold at this moment beside this connection.
+    pub fn occupancy_of_others(&self) -> Occupancy {
+        self.admission.books().occupancy_beside(self.user, self.number)
     }
 
     /// How the connection learns that it must give way.

@@ -8,9 +8,7 @@ use prost_types::Any;
 
 use super::refusal::BrokerRefusal;
 use super::trust::AuthenticatedBroker;
-
-/// The URL of `spiffe.broker.WorkloadPIDReference`, the only type that is understood here.
-const PID_REFERENCE: &str = "type.googleapis.com/spiffe.broker.WorkloadPIDReference";
+use crate::config::PID_REFERENCE;
 
 /// A reference of a type that its broker may use. Only [`Permitted::of`] makes one.
 #[derive(Debug)]

@@ -161,7 +161,12 @@ fn refuses_content_of_another_trust_domain_and_rubbish() {
     let (bundle, svid) = bundle_and_svid();
     let bytes = encoded(&bundle, &[(&terms("a"), Some(&svid))]);
     let other = TrustDomain::new("other").expect("legal");
-    assert!(matches!(decode_identities(&bytes, &other), Err(CacheRefusal::Content)));
+    let refusal = decode_identities(&bytes, &other).map(|_| ()).expect_err("of another trust domain").to_string();
+    let told = format!(
+        "it is of trust domain {}, and this agent's configuration says trust_domain = \"other\"",
+        trust_domain()
+    );
+    assert_eq!(refusal, told);
     assert!(matches!(decode_identities(b"rubbish", &trust_domain()), Err(CacheRefusal::Content)));
     assert!(matches!(decode_identities(b"", &trust_domain()), Err(CacheRefusal::Content)));
 }
