@@ -14,13 +14,9 @@ use super::draft::Draft;
 use super::error::BackupError;
 use super::manifest::{Manifest, PartName};
 use super::operator_key::OperatorKey;
-use super::origin::Standing;
-use super::report::{RestoreReport, in_words};
+use super::report::RestoreReport;
 use crate::facts::older_state::Evidence;
 use crate::store::{Location, StoppedStore, Store, StoreError};
-
-/// What tells a copy of a backup's database that is only looked at.
-const LOOKED_AT: &str = "look";
 
 /// Where a backup is put.
 #[derive(Clone, Debug)]
@@ -54,33 +50,19 @@ impl<'p> OpenBackup<'p> {
         Ok(Self { path, reading, target })
     }
 
-    /// Reads all of it and compares every hash, and says what a restore would do. Changes nothing; a server may be running. The database is
-    /// written beside its place for that, and gone again.
-    pub async fn look(self) -> Result<RestoreReport, BackupError> {
-        let (target, sealed) = (self.target.clone(), self.reading.is_sealed);
+    /// Reads all of it and compares every hash, and says what a restore would do. Changes nothing; a server may be running.
+    pub fn look(self) -> Result<RestoreReport, BackupError> {
+        let sealed = self.reading.is_sealed;
         // What is there may be the reason for the restore.
-        let replaced = target.data_store.summary(&target.trust_domain).unwrap_or_default();
-        let place = target.data_store.beside()?;
-        // On a machine that has no server yet there is no directory for it.
-        let elsewhere = std::env::temp_dir().join("ironroot-backup");
-        let place = if place.parent().is_some_and(Path::is_dir) { place } else { &elsewhere };
-        Draft::sweep(place, LOOKED_AT);
-        let mut database = Unpacking::begin(Draft::beside(place, LOOKED_AT).path().to_owned())?;
-        let backup = self.reading.parts(|part, piece| match part.name {
-            PartName::Datastore => database.write(piece),
-            PartName::Keys => Ok(()),
-        })?;
-        let database = database.finish()?;
-        let standing = Standing::of_draft(database.path(), &target.trust_domain).await?;
-        let origin = standing.beside(Standing::here(&target.data_store, &target.trust_domain).await);
-        Ok(RestoreReport { dry_run: true, sealed, backup, origin, replaced, kept_as: None, carried: None })
+        let replaced = self.target.data_store.summary(&self.target.trust_domain).unwrap_or_default();
+        let backup = self.reading.parts(|_, _| Ok(()))?;
+        Ok(RestoreReport { dry_run: true, sealed, backup, replaced, kept_as: None, carried: None })
     }
 
     /// Puts it into its place. On an error everything is as it was, unless [`StoreError::RestoreCutOff`] keeps servers from starting
     /// until a restore has been whole.
-    /// `now_unix`: the time; issuing waits from then on for [`accept`](crate::older_state::accept). `may_be_anothers`: also one that has no
-    /// root of those that are here.
-    pub async fn restore(self, now_unix: i64, may_be_anothers: bool) -> Result<RestoreReport, BackupError> {
+    /// `now_unix`: the time; issuing waits from then on for [`accept`](crate::older_state::accept).
+    pub async fn restore(self, now_unix: i64) -> Result<RestoreReport, BackupError> {
         let stopped = self.target.data_store.stop().map_err(|error| match error {
             StoreError::InUse(_) => BackupError::Running(error),
             error => BackupError::Place(error),
@@ -88,12 +70,6 @@ impl<'p> OpenBackup<'p> {
         let (target, sealed) = (self.target.clone(), self.reading.is_sealed);
         let replaced = Location::Sqlite(stopped.last_used()).summary(&target.trust_domain).unwrap_or_default();
         let (backup, drafts) = self.unpack(&stopped)?;
-        let here = Standing::here(&Location::Sqlite(stopped.last_used()), &target.trust_domain).await;
-        let origin = Standing::of_draft(drafts.database.path(), &target.trust_domain).await?.beside(here);
-        if origin.is_anothers() && !may_be_anothers {
-            let [found, here] = [&origin.roots, &origin.roots_here].map(in_words);
-            return Err(BackupError::OtherServer { found, here });
-        }
         let keeps_keys = target.key_file.as_deref().is_none_or(Path::exists);
         let evidence = Evidence::Restored { made_at: backup.made_at, revision: backup.datastore.revision };
         let (newer, not_carried) = newer(&target, &stopped, keeps_keys);
@@ -104,7 +80,7 @@ impl<'p> OpenBackup<'p> {
         let aside = stopped.aside();
         drafts.put(stopped, &target, keeps_keys)?;
         let kept_as = there.then_some(aside);
-        Ok(RestoreReport { dry_run: false, sealed, backup, origin, replaced, kept_as, carried: Some(carried) })
+        Ok(RestoreReport { dry_run: false, sealed, backup, replaced, kept_as, carried: Some(carried) })
     }
 
     /// Writes the parts beside their places.
@@ -195,16 +171,12 @@ async fn in_draft(
     let store = Store::open(path, trust_domain).map_err(BackupError::Place)?;
     let carried = newer.carry_into(&store, evidence, now_unix).await;
     store.close().await;
-    sweep_beside(path);
-    File::open(path).and_then(|file| file.sync_all()).map_err(BackupError::io("write", path))?;
-    carried.map_err(BackupError::Place)
-}
-
-/// Removes what opening a draft has left beside it.
-pub(super) fn sweep_beside(path: &Path) {
+    // What opening it has left beside it.
     for left in left_beside(path) {
         let _ = fs::remove_file(left);
     }
+    File::open(path).and_then(|file| file.sync_all()).map_err(BackupError::io("write", path))?;
+    carried.map_err(BackupError::Place)
 }
 
 /// The draft's lock, and the copy that was made of it before its tables were brought to today's form.
