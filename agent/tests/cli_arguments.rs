@@ -111,8 +111,7 @@ fn what_the_file_names_is_read_on_its_own_machine_only_and_a_host_by_its_form() 
         let (inside, outside) = if lines.starts_with("health") { ("", lines) } else { (lines, "") };
         let workloads = "WorkloadAttestor \"unix\" { plugin_data { } }";
         let plugins = format!("plugins {{\n {more}\n {workloads}\n}}");
-        std::fs::write(file, format!("agent {{\n {agent}\n {inside}\n}}\n{plugins}\n{outside}\n"))
-            .expect("written");
+        std::fs::write(file, format!("agent {{\n {agent}\n {inside}\n}}\n{plugins}\n{outside}\n")).expect("written");
         let output = run(&[&["validate", "-config", file], flags].concat());
         (output.status.code(), text(&output.stderr).to_owned())
     };
