@@ -49,6 +49,11 @@ impl SpireKeys {
         serde_json::from_slice(&bytes).map_err(|_| KeyError::Content(path))
     }
 
+    /// Whether `unreadable` is about one key of a file that can be read.
+    pub fn holds_it_among_others(directory: &Path, unreadable: &KeyError) -> bool {
+        matches!(unreadable, KeyError::Content(of) if *of == path(directory)) && Self::read(directory).is_ok()
+    }
+
     /// The key in `slot`, 0 or 1.
     pub fn slot(&self, directory: &Path, slot: usize) -> Result<Option<SoftwareKey>, KeyError> {
         let Some(text) = self.keys.get(IDS[slot]) else { return Ok(None) };

@@ -173,12 +173,37 @@ impl KeyStore {
             Ok(found) => found,
             // With a certificate of the other slot's key, or another to be had by attesting, it is no way back.
             Err(error) if self.current.is_some() || keep == Keep::IfPossible => {
-                set_aside(&error, keep)?;
+                self.set_aside(error, keep)?;
                 Slot::Empty
             }
             Err(error) => return Err(error),
         };
         Ok(slot)
+    }
+
+    /// Takes a file that holds no key out of the way, for who wants to look at it. Where that fails, an agent that can attest again goes on
+    /// without the disk.
+    fn set_aside(&self, unreadable: KeyError, keep: Keep) -> Result<(), KeyError> {
+        // One key of several in a file is replaced alone: the others may be the current one.
+        if matches!(&self.place, KeyPlace::Disk { directory } if SpireKeys::holds_it_among_others(directory, &unreadable))
+        {
+            return Ok(());
+        }
+        let moved = match &unreadable {
+            KeyError::Content(path) | KeyError::File { path, .. } => {
+                let aside = PathBuf::from(format!("{}.damaged", path.display()));
+                fs::rename(path, &aside).map(|()| aside).ok()
+            }
+            _ => None,
+        };
+        match moved {
+            Some(aside) => {
+                warn!(aside = %aside.display(), error = %describe(&unreadable), "a key file that cannot be read is set aside; there is another key");
+                Ok(())
+            }
+            None if keep == Keep::IfPossible => Ok(()),
+            None => Err(unreadable),
+        }
     }
 
     /// The attestation key: restricted, a child of the endorsement key named `ek_name`. Made once and kept wrapped, because
@@ -282,23 +307,6 @@ fn read_disk_slot(directory: &Path, slot: usize) -> Result<Option<SoftwareKey>, 
     SoftwareKey::parse_pkcs8(&der).map(Some).ok_or(KeyError::Content(path))
 }
 
-/// Takes a file that holds no key out of the way, for who wants to look at it. Where that fails, an agent that can attest again goes on
-/// without the disk.
-fn set_aside(unreadable: &KeyError, keep: Keep) -> Result<(), KeyError> {
-    let (KeyError::Content(path) | KeyError::File { path, .. }) = unreadable else {
-        return if keep == Keep::IfPossible { Ok(()) } else { Err(KeyError::Crypto("read a key that is kept")) };
-    };
-    let aside = PathBuf::from(format!("{}.damaged", path.display()));
-    match fs::rename(path, &aside) {
-        Ok(()) => {
-            warn!(path = %path.display(), aside = %aside.display(), error = %describe(unreadable), "a key file that cannot be read is set aside; there is another key");
-            Ok(())
-        }
-        Err(_) if keep == Keep::IfPossible => Ok(()),
-        Err(error) => Err(KeyError::File { path: path.clone(), error }),
-    }
-}
-
 /// An fsync may take a second on worn flash: not on the thread that serves workloads.
 async fn on_disk(write: impl FnOnce() -> Result<(), KeyError> + Send + 'static) -> Result<(), KeyError> {
     tokio::task::spawn_blocking(write).await.unwrap_or(Err(KeyError::Crypto("finish writing a key")))
@@ -399,6 +407,24 @@ mod tests {
         store.prepare(Keep::Surely).await.expect("there is a certificate of the other slot's key");
         assert!(disk(directory.path()).adopt(&key), "which is not touched");
         assert_eq!(std::fs::read(damaged.with_extension("key.damaged")).expect("kept"), b"damaged");
+    }
+
+    //= FLT-A2
+    #[tokio::test]
+    async fn of_two_keys_in_one_file_the_current_one_stays_when_the_other_cannot_be_read() {
+        let directory = tempfile::tempdir().expect("directory");
+        let mut store = disk(directory.path());
+        let current = store.prepare(Keep::Surely).await.expect("key").spki_der().to_vec();
+        let path = directory.path().join("keys.json");
+        let text = std::fs::read_to_string(&path)
+            .expect("a file")
+            .replace("{\n\t\t", "{\n\t\t\"agent-svid-B\": \"AAAA\",\n\t\t");
+        std::fs::write(&path, text).expect("written");
+        let mut store = disk(directory.path());
+        assert!(store.adopt(&current));
+        let next = store.prepare(Keep::Surely).await.expect("in the other's place").spki_der().to_vec();
+        let mut after_crash = disk(directory.path());
+        assert!(after_crash.adopt(&current) && after_crash.adopt(&next), "neither is lost");
     }
 
     //= FLT-A2
