@@ -303,6 +303,9 @@ impl Identities {
     /// Those of them that [`Identities::entries_for`] leaves out, since an older one has the same hint.
     pub fn hidden_for(&self, selectors: &SelectorSet) -> Vec<&Arc<EntryTerms>> {
         let all = self.all_entries_for(selectors);
+        if all.iter().filter(|terms| !terms.hint.is_empty()).nth(1).is_none() {
+            return Vec::new();
+        }
         let shown: HashSet<*const EntryTerms> =
             self.only_oldest_of_hint(all.clone(), |terms| terms).into_iter().map(Arc::as_ptr).collect();
         all.into_iter().filter(|terms| !shown.contains(&Arc::as_ptr(terms))).collect()

@@ -98,6 +98,16 @@ fn a_golden_device_teaches_the_policy_and_a_reboot_without_secure_boot_takes_ide
     device.expect_identity(ALICE);
 }
 
+/// The device's first boot, from which a policy is made that gives its workload an identity.
+fn learn_golden(server: &Server, device: &mut Device) {
+    entries(server);
+    boot(device, &good());
+    device.start_in_boot(GOLDEN_BOOT);
+    expect_attested(server, device);
+    server.cli(&["policy", "learn", "-device", "SN-1", "-name", "golden"]);
+    device.expect_identity(ALICE);
+}
+
 //= TPM-44
 #[test]
 fn a_device_that_attests_without_a_quote_has_no_identities_of_what_it_quoted_before() {
@@ -111,12 +121,7 @@ fn a_device_that_attests_without_a_quote_has_no_identities_of_what_it_quoted_bef
     let mut options = device.measured();
     options.tpm_lines += "\nek = \"rsa2048\"";
     device.provision(&server, &options);
-    entries(&server);
-    boot(&mut device, &good());
-    device.start_in_boot(GOLDEN_BOOT);
-    expect_attested(&server, &device);
-    server.cli(&["policy", "learn", "-device", "SN-1", "-name", "golden"]);
-    device.expect_identity(ALICE);
+    learn_golden(&server, &mut device);
 
     // Booted badly it shows its key alone, as another agent of the same chip.
     boot(&mut device, &insecure());
@@ -139,12 +144,7 @@ fn a_device_that_attests_without_a_quote_has_no_identities_of_what_it_quoted_bef
 fn a_reboot_that_measures_the_same_is_proven_anew_and_a_restart_of_the_agent_is_not() {
     let server = Server::start(&ServerOptions::default());
     let mut device = device(&server, "SN-1");
-    entries(&server);
-    boot(&mut device, &good());
-    device.start_in_boot(GOLDEN_BOOT);
-    expect_attested(&server, &device);
-    server.cli(&["policy", "learn", "-device", "SN-1", "-name", "golden"]);
-    device.expect_identity(ALICE);
+    learn_golden(&server, &mut device);
     device.expect_sealed(1);
     let attestations = || server.log().matches("agent attested").count();
 

@@ -11,7 +11,7 @@ use tonic::transport::Channel;
 use crate::config::DEFAULT_SOCKET_PATH;
 
 /// Longest a command waits, seconds: a server that is alive answers the largest page in far less.
-const PATIENCE_SECONDS: u64 = 60;
+pub(super) const PATIENCE_SECONDS: u64 = 60;
 
 /// Flags of every command that asks the server.
 #[derive(Debug, Args)]

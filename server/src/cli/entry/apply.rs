@@ -19,7 +19,7 @@ use ironroot_shell::command_line::{CommandError, Reply, replace_file};
 use tonic::transport::Channel;
 
 use super::advice;
-use super::batches::{AT_ONCE, MAX_ANSWER_BYTES, PATIENCE_SECONDS};
+use super::batches::{AT_ONCE, MAX_ANSWER_BYTES, patience};
 use super::data_file::{self, Read};
 use crate::cli::connection::Connection;
 use owner::Owner;
@@ -66,7 +66,7 @@ pub(in crate::cli) struct Apply {
 
 impl Apply {
     pub(super) fn execute(self) -> ExitCode {
-        self.connection.run_for(PATIENCE_SECONDS, async |connection| {
+        self.connection.run_for(patience(true), async |connection| {
             let Read { content: wanted, notes } = data_file::entries_or_mistakes(&self.data)?;
             let wanted = plan::wanted(wanted, self.owner.as_ref()).map_err(|mistakes| self.mistaken(mistakes))?;
             let channel = connection.open().await?;

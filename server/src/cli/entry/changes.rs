@@ -18,7 +18,7 @@ use tonic::Code;
 use tonic::transport::Channel;
 
 use super::advice;
-use super::batches::{MAX_ANSWER_BYTES, PATIENCE_SECONDS, in_batches};
+use super::batches::{MAX_ANSWER_BYTES, in_batches, patience};
 use super::data_file::{self, Read};
 use super::selection::to_pb;
 use super::show_text::describe;
@@ -146,7 +146,7 @@ pub(in crate::cli) struct Create {
 
 impl Create {
     pub(super) fn execute(self) -> ExitCode {
-        self.connection.run_for(PATIENCE_SECONDS, async |connection| {
+        self.connection.run_for(patience(self.fields.data.is_some()), async |connection| {
             let Read { content: entries, notes } = self.entries()?;
             let channel = connection.open().await?;
             let mut client = EntryClient::new(channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES);
@@ -198,7 +198,7 @@ pub(in crate::cli) struct Update {
 
 impl Update {
     pub(super) fn execute(self) -> ExitCode {
-        self.connection.run_for(PATIENCE_SECONDS, async |connection| {
+        self.connection.run_for(patience(self.fields.data.is_some()), async |connection| {
             let Read { content: mut entries, notes } = self.entries()?;
             let channel = connection.open().await?;
             if !self.force {

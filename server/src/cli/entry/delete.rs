@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tonic::Code;
 
 use super::advice;
-use super::batches::{PATIENCE_SECONDS, in_batches};
+use super::batches::{in_batches, patience};
 use super::data_file::{self, Read};
 use crate::cli::connection::Connection;
 use crate::cli::messages;
@@ -39,7 +39,7 @@ pub(in crate::cli) struct Delete {
 
 impl Delete {
     pub(super) fn execute(self) -> ExitCode {
-        self.connection.run_for(PATIENCE_SECONDS, async |connection| {
+        self.connection.run_for(patience(self.file.is_some()), async |connection| {
             let Read { content: ids, notes } = match &self.file {
                 Some(path) => data_file::ids(path)?,
                 None => Read { content: vec![self.only_id()?], notes: String::new() },

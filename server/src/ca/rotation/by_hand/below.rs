@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn a_key_that_was_published_from_below_is_tainted_and_then_revoked_unless_the_authority_above_has_it_too() {
-        let domain = TrustDomain::new("example.org").unwrap();
+        let domain = TrustDomain::new("example.org").expect("legal");
         let below = || TierOrigin::Below(domain.server_id().into());
         let journal = Journal::new(&domain, &ServerName::default());
         let judge = |authorities: &[TierAuthority], purpose, id: &str, action| {
@@ -91,7 +91,7 @@ mod tests {
             (vec![tainted], Action::Revoke),
             (vec![key(TierOrigin::Administrator, true)], Action::Revoke),
         ] {
-            let may = judge(&known, Purpose::Jwt, "k", action).unwrap().unwrap();
+            let may = judge(&known, Purpose::Jwt, "k", action).expect("may").expect("published");
             assert_eq!(may.key(), (known, action));
         }
     }
