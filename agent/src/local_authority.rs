@@ -31,7 +31,10 @@ use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 
 pub use error::AuthorityError;
-pub use journal::{Issued, IssuedJwt, Journal, JournalError, MAX_JOURNAL_BYTES, MAX_REPORTED, MAX_TOKEN_BYTES_NOTED};
+pub use journal::{
+    Issued, IssuedJwt, Journal, JournalError, MAX_JOURNAL_BYTES, MAX_REPORTED, MAX_REPORTED_BYTES,
+    MAX_TOKEN_BYTES_NOTED,
+};
 pub use jwt_keys::{JWT_LABEL_SUFFIX, JwtKeys};
 pub use mandate::{Mandate, NoMandate};
 pub use minting::{Minted, ToMint};
@@ -286,14 +289,14 @@ impl LocalAuthority {
         self.told = None;
     }
 
-    /// The next of what was signed, to be reported: at most [`MAX_REPORTED`].
+    /// The next of what was signed, to be reported: at most [`MAX_REPORTED`], [`MAX_REPORTED_BYTES`] of them.
     pub async fn to_report(&self) -> Vec<Issued> {
         if self.unreported.load(Ordering::Relaxed) == 0 {
             return Vec::new();
         }
         let journal = self.journal.clone();
         // Interrupted only at the end of the process: what is noted is reported by the next one.
-        spawn_blocking(move || lock(&journal).first(MAX_REPORTED)).await.unwrap_or_default()
+        spawn_blocking(move || lock(&journal).first(MAX_REPORTED, MAX_REPORTED_BYTES)).await.unwrap_or_default()
     }
 
     /// The server has noted these.

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::ser::{PrettyFormatter, Serializer};
 use zeroize::{Zeroize, Zeroizing};
 
+use super::store::aside;
 use super::{KeyError, SoftwareKey};
 use crate::durable_file;
 
@@ -69,8 +70,20 @@ impl SpireKeys {
         durable_file::replace(&path, &self.to_json()).map_err(|error| KeyError::File { path, error })
     }
 
-    /// Takes the keys of both slots out of the file; the file goes with the last key.
-    pub fn remove(mut self, directory: &Path) -> Result<(), KeyError> {
+    /// Destroys the keys of both slots, and what was set aside of them. A file that holds nothing else goes, and one that cannot be read:
+    /// it may hold them.
+    pub fn destroy(directory: &Path) -> Result<(), KeyError> {
+        let path = path(directory);
+        let remove = |path: PathBuf| durable_file::remove(&path).map_err(|error| KeyError::File { path, error });
+        match Self::read(directory) {
+            Ok(keys) => keys.remove(directory)?,
+            Err(KeyError::Secret(SecretFileError::Io { path, error })) => return Err(KeyError::File { path, error }),
+            Err(_) => remove(path.clone())?,
+        }
+        remove(aside(&path))
+    }
+
+    fn remove(mut self, directory: &Path) -> Result<(), KeyError> {
         IDS.iter().for_each(|id| drop(self.keys.remove(*id).map(Zeroizing::new)));
         let path = path(directory);
         let written = match self.keys.is_empty() {
@@ -135,6 +148,23 @@ mod tests {
         let directory = tempfile::tempdir().expect("directory");
         write(directory.path(), b"damaged", 0o600);
         assert!(matches!(SpireKeys::read(directory.path()), Err(KeyError::Content(path)) if path.ends_with(FILE_NAME)));
+    }
+
+    #[test]
+    fn keys_that_are_to_be_destroyed_go_with_a_file_that_cannot_be_read_and_with_what_was_set_aside() {
+        let directory = tempfile::tempdir().expect("directory");
+        let left = || fs::read_dir(directory.path()).expect("listed").count();
+        for (content, mode) in [(&b"damaged"[..], 0o600), (b"{\"keys\": {}}", 0o640)] {
+            write(directory.path(), content, mode);
+            fs::write(directory.path().join("keys.json.damaged"), b"perhaps a key").expect("written");
+            SpireKeys::destroy(directory.path()).expect("destroyed");
+            assert_eq!(left(), 0);
+        }
+        let json = format!("{{\"keys\": {{\"{}\": \"AAAA\", \"other\": \"AAAA\"}}}}", IDS[0]);
+        write(directory.path(), json.as_bytes(), 0o600);
+        SpireKeys::destroy(directory.path()).expect("destroyed");
+        let keys = SpireKeys::read(directory.path()).expect("read");
+        assert_eq!(keys.keys.keys().collect::<Vec<_>>(), ["other"], "what is not this agent's stays");
     }
 
     #[test]

@@ -191,7 +191,7 @@ impl KeyStore {
         }
         let moved = match &unreadable {
             KeyError::Content(path) | KeyError::File { path, .. } => {
-                let aside = PathBuf::from(format!("{}.damaged", path.display()));
+                let aside = aside(path);
                 fs::rename(path, &aside).map(|()| aside).ok()
             }
             _ => None,
@@ -289,12 +289,24 @@ fn remove_slots(place: &KeyPlace, of: KeyOf) -> Result<(), KeyError> {
     let (directory, extension) = match place {
         KeyPlace::Tpm { directory, .. } => (directory, "tpm"),
         KeyPlace::Token { directory, .. } => (directory, "token"),
-        KeyPlace::Disk { directory } => return SpireKeys::read(directory)?.remove(directory),
+        // A directory of this agent's before it had SPIRE's file has two of these.
+        KeyPlace::Disk { directory } => {
+            SpireKeys::destroy(directory)?;
+            (directory, "key")
+        }
         KeyPlace::Memory => return Ok(()),
     };
-    (0..2)
-        .map(|slot| slot_path(directory, of, slot, extension))
-        .try_for_each(|path| durable_file::remove(&path).map_err(|error| KeyError::File { path, error }))
+    let slots = (0..2).map(|slot| slot_path(directory, of, slot, extension));
+    slots.flat_map(|path| [aside(&path), path]).try_for_each(remove)
+}
+
+fn remove(path: PathBuf) -> Result<(), KeyError> {
+    durable_file::remove(&path).map_err(|error| KeyError::File { path, error })
+}
+
+/// Where a file is put that cannot be read.
+pub(super) fn aside(path: &Path) -> PathBuf {
+    PathBuf::from(format!("{}.damaged", path.display()))
 }
 
 /// From SPIRE's file, or where versions before kept it.

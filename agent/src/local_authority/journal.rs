@@ -27,6 +27,8 @@ pub use shares::MAX_TOKEN_BYTES_NOTED;
 pub const MAX_JOURNAL_BYTES: usize = 1024 * 1024;
 /// SVIDs in one report.
 pub const MAX_REPORTED: usize = 100;
+/// Lines of one report, bytes; on the wire they are shorter, and a server takes 256 KiB. One line is always less.
+pub const MAX_REPORTED_BYTES: usize = 192 * 1024;
 /// The file, in the directory of the agent's own CA, and what of it a server would not take.
 const FILE_NAME: &str = "issued.json";
 const SET_ASIDE: &str = "issued.unreported.json";
@@ -199,9 +201,15 @@ impl Journal {
         }
     }
 
-    /// The oldest, at most `count`.
-    pub fn first(&self, count: usize) -> Vec<Issued> {
-        self.held.iter().take(count).cloned().collect()
+    /// The oldest: at most `count`, of at most so many `bytes` as lines, and one at least if there is one.
+    pub fn first(&self, count: usize, bytes: usize) -> Vec<Issued> {
+        let mut sum = 0;
+        let fits = |(place, issued): &(usize, &Issued)| {
+            sum += lines_of([*issued]).len();
+            *place == 0 || sum <= bytes
+        };
+        let first = self.held.iter().take(count).enumerate().take_while(fits);
+        first.map(|(_, issued)| issued.clone()).collect()
     }
 
     /// Forgets these, which the server knows. A note to which more was put meanwhile stays.
@@ -221,7 +229,7 @@ impl Journal {
         let aside = self.path.with_file_name(SET_ASIDE);
         let failed = |path: &Path, error| JournalError::Disk { path: path.to_owned(), error };
         durable_file::replace(&aside, &lines_of(&self.held)).map_err(|error| failed(&aside, error))?;
-        self.forget(&self.first(usize::MAX))?;
+        self.forget(&Vec::from(self.held.clone()))?;
         Ok(aside)
     }
 

@@ -8,7 +8,7 @@ fn issued(number: usize) -> Issued {
 }
 
 fn serials(journal: &Journal) -> Vec<String> {
-    journal.first(usize::MAX).into_iter().map(|issued| issued.serial).collect()
+    journal.first(usize::MAX, usize::MAX).into_iter().map(|issued| issued.serial).collect()
 }
 
 #[test]
@@ -22,12 +22,15 @@ fn what_was_noted_is_there_after_a_restart_and_goes_when_it_was_reported() {
     assert_eq!(mode & 0o777, 0o600);
     let mut journal = Journal::open(directory.path());
     assert_eq!(serials(&journal), ["1", "2", "3"]);
-    assert_eq!(journal.first(2), [issued(1), issued(2)]);
+    assert_eq!(journal.first(2, usize::MAX), [issued(1), issued(2)]);
+    let two = lines_of([&issued(1), &issued(2)]).len();
+    assert_eq!((journal.first(9, two), journal.first(9, two - 1)), (vec![issued(1), issued(2)], vec![issued(1)]));
+    assert_eq!(journal.first(9, 0), [issued(1)], "no line is too long for a report of its own");
     journal.forget(&[issued(1), issued(2)]).expect("forgotten");
     journal.append(vec![issued(4)]).expect("noted");
     let mut journal = Journal::open(directory.path());
     assert_eq!(serials(&journal), ["3", "4"]);
-    journal.forget(&journal.first(9)).expect("forgotten");
+    journal.forget(&journal.first(9, usize::MAX)).expect("forgotten");
     assert!(journal.is_empty() && !journal.path.exists());
 }
 
@@ -141,17 +144,17 @@ fn tokens_of_one_audience_become_one_note_when_there_is_no_more_room_so_that_an_
     let one = lines_of(&[token("e", 0, 1_000)]).len();
     let most = MAX_TOKEN_BYTES_NOTED / 2 / one;
     journal.append((0..most).map(|time| token("e", 0, 1_000 + time as i64)).collect()).expect("noted");
-    let reported = journal.first(2);
+    let reported = journal.first(2, usize::MAX);
     journal.append_token(token("e", 0, 9_999)).expect("those before it become one");
     journal.append_token(token("e", 1, 9_999)).expect("another audience");
-    let held = journal.first(9);
+    let held = journal.first(9, usize::MAX);
     let counts: Vec<u32> = held.iter().filter_map(|one| Some(one.jwt.as_ref()?.count)).collect();
     assert_eq!(counts, [u32::try_from(most).expect("few"), 1, 1]);
     let last = 1_000 + most as i64 - 1;
     assert_eq!((held[0].issued_at, held[0].expires_at), (1_000, last + 300));
-    assert_eq!(Journal::open(directory.path()).first(9), held, "on the disk, too");
+    assert_eq!(Journal::open(directory.path()).first(9, usize::MAX), held, "on the disk, too");
     journal.forget(&reported).expect("the server has noted what is now part of another");
-    assert_eq!(journal.first(9), held, "it is told once more, and nothing goes untold");
+    assert_eq!(journal.first(9, usize::MAX), held, "it is told once more, and nothing goes untold");
     journal.forget(&held).expect("forgotten");
     assert!(journal.is_empty());
 }

@@ -28,6 +28,8 @@ pub(super) struct Listening {
     next_delta: Option<u64>,
     /// What was heard and is not done yet.
     waiting: Vec<WatchChangesResponse>,
+    /// Why nothing comes behind what waits: told when that is done.
+    end: Option<Status>,
     come_back: Duration,
 }
 
@@ -41,7 +43,8 @@ impl Listening {
         let answer = ChangeClient::new(channel.clone()).watch_changes(with_head(Request::new(held), kept)).await?;
         let (now, head) = (Instant::now(), head_in(answer.metadata()));
         let (stream, waiting) = (Box::new(answer.into_inner()), Vec::new());
-        let mut listening = Self { stream, since: now, heard: now, next_delta: None, waiting, come_back: COME_BACK };
+        let mut listening =
+            Self { stream, since: now, heard: now, next_delta: None, waiting, end: None, come_back: COME_BACK };
         let first = listening.stream.message().await?.ok_or_else(ended)?;
         listening.next_delta = first.delta.as_ref().map(|_| 1);
         listening.count(&first)?;
@@ -71,15 +74,24 @@ impl Listening {
     /// What the server says, told at `not_before` or later.
     pub(super) async fn next(&mut self, not_before: Instant) -> Result<Heard, Status> {
         if self.waiting.is_empty() {
+            if let Some(end) = self.end.take() {
+                return Err(end);
+            }
             let message = self.message().await?;
             self.waiting.push(message);
         }
         tokio::time::sleep_until(not_before.into()).await;
         let most = if self.next_delta.is_some() { MAX_WAITING_DELTAS } else { MAX_WAITING };
-        while self.waiting.len() < most {
-            let Some(Ok(Some(later))) = self.stream.message().now_or_never() else { break };
-            self.count(&later)?;
-            self.waiting.push(later);
+        while self.waiting.len() < most && self.end.is_none() {
+            match self.stream.message().now_or_never() {
+                Some(Ok(Some(later))) => {
+                    self.count(&later)?;
+                    self.waiting.push(later);
+                }
+                Some(Ok(None)) => self.end = Some(ended()),
+                Some(Err(status)) => self.end = Some(status),
+                None => break,
+            }
         }
         self.all_that_waits().ok_or_else(ended)
     }
@@ -130,8 +142,30 @@ impl Listening {
     /// For `age` to a server that says nothing.
     pub(super) fn silent(age: Duration) -> Self {
         let decoder = tonic_prost::ProstDecoder::<WatchChangesResponse>::default();
-        let stream = Box::new(Streaming::new_empty(decoder, tonic::body::Body::empty()));
         let since = Instant::now().checked_sub(age).expect("this machine has been up for longer");
-        Self { stream, since, heard: Instant::now(), next_delta: None, waiting: Vec::new(), come_back: COME_BACK }
+        Self { since, ..Self::to(Streaming::new_empty(decoder, tonic::body::Body::empty())) }
+    }
+
+    /// To a server that says these, and then ends the stream so.
+    pub(super) fn that_hears(words: &[WatchChangesResponse], end: &Status) -> Self {
+        use prost::Message;
+        let mut said = Vec::new();
+        for word in words {
+            said.push(0);
+            said.extend(u32::try_from(word.encoded_len()).expect("short").to_be_bytes());
+            word.encode(&mut said).expect("encoded");
+        }
+        let mut trailers = http::HeaderMap::new();
+        end.add_header(&mut trailers).expect("legal");
+        let frames = [http_body::Frame::data(said.into()), http_body::Frame::trailers(trailers)];
+        let frames = futures_util::stream::iter(frames.map(Ok::<http_body::Frame<prost::bytes::Bytes>, Status>));
+        let (decoder, body) = (tonic_prost::ProstDecoder::default(), http_body_util::StreamBody::new(frames));
+        Self::to(Streaming::new_response(decoder, body, http::StatusCode::OK, None, None))
+    }
+
+    fn to(stream: Streaming<WatchChangesResponse>) -> Self {
+        let (stream, now) = (Box::new(stream), Instant::now());
+        let waiting = Vec::new();
+        Self { stream, since: now, heard: now, next_delta: None, waiting, end: None, come_back: COME_BACK }
     }
 }

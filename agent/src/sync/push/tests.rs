@@ -1,4 +1,5 @@
 use futures_util::FutureExt;
+use ironroot_api::pb::change::WatchChangesResponse;
 
 use super::listening::ended;
 use super::*;
@@ -76,4 +77,15 @@ async fn nothing_is_heard_of_a_server_that_is_not_listened_to() {
         assert!(!pushes.is_listening());
         assert!(pushes.next().now_or_never().is_none());
     }
+}
+
+#[tokio::test]
+async fn what_a_stream_ends_with_is_told_behind_the_words_that_came_with_it() {
+    let words = [1, 2].map(|revision| WatchChangesResponse { revision, ..Default::default() });
+    let mut listening = Listening::that_hears(&words, &Status::permission_denied("banned"));
+    let heard = listening.next(Instant::now()).await.expect("the words");
+    assert!(matches!(heard, Heard::Revision(2)), "{heard:?}");
+    listening.forget();
+    let end = listening.next(Instant::now()).await.expect_err("the end");
+    assert_eq!((end.code(), end.message()), (Code::PermissionDenied, "banned"));
 }
