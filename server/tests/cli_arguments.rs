@@ -64,6 +64,7 @@ fn takes_spires_lines_with_one_dash_or_two() {
         "log verify -config c -output json",
         "log head",
         "log show -last 5",
+        "log show -operators",
         "restore accept -config c -output json",
         "device import f",
         "device import -",

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::run::Flags;
 use crate::config::ServerConfig;
-use crate::issuance_log::{DIRECTORY, Head, Record, read, read_last};
+use crate::issuance_log::{DIRECTORY, Head, Record, read, read_last, read_last_kept};
 
 /// Most records that are shown at once.
 const MAX_SHOWN: usize = 100_000;
@@ -99,18 +99,29 @@ impl ShowHead {
 
 /// Shows the newest records.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: ironroot-server log show -last 50")]
+#[command(
+    after_help = "The log rolls over: the oldest segments go. What operators did stays when its segment goes, in files of its own that are no part of the chain; -operators \
+        reads both.
+
+Examples:
+  ironroot-server log show -last 50
+  ironroot-server log show -operators"
+)]
 pub(super) struct Show {
     /// How many
     #[arg(long, value_name = "NUMBER", default_value_t = 20)]
     last: usize,
+    /// Only what operators did, also from segments that are gone
+    #[arg(long)]
+    operators: bool,
     #[command(flatten)]
     files: Files,
 }
 
 impl Show {
     fn answer(&self) -> Result<Reply, CommandError> {
-        let records = read_last(&self.files.directory()?, self.last.min(MAX_SHOWN)).map_err(CommandError::run)?;
+        let read = if self.operators { read_last_kept } else { read_last };
+        let records = read(&self.files.directory()?, self.last.min(MAX_SHOWN)).map_err(CommandError::run)?;
         let text: String = records.iter().map(line).collect();
         let json = serde_json::to_value(&records).expect("texts and numbers are JSON");
         Ok(Reply::new(json!({ "records": json }), text))

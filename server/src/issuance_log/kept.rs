@@ -44,6 +44,11 @@ pub(super) fn drop_old(directory: &Path, most: usize) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether it is of those that are kept: what operators did, and what the server says of itself.
+pub(super) fn is_kept(record: &Record) -> bool {
+    !NOT_KEPT.contains(&record.body.method.as_str())
+}
+
 /// Hands each kept record to `take`, the oldest first. Some may be in the chain still.
 pub fn read_kept(directory: &Path, mut take: impl FnMut(&Record)) -> Result<(), LogError> {
     for path in list(directory).map_err(|error| LogError::Io { doing: "list", path: directory.to_owned(), error })? {
@@ -88,9 +93,8 @@ fn keep(directory: &Path, segment: &Path) -> io::Result<()> {
     }
     let (mut lines, mut first) = (Vec::new(), 0);
     let read = segment::read(segment, |record, _| {
-        let Record { body, .. } = &record;
-        if body.sequence > last && !NOT_KEPT.contains(&body.method.as_str()) {
-            first = if lines.is_empty() { body.sequence } else { first };
+        if record.body.sequence > last && is_kept(&record) {
+            first = if lines.is_empty() { record.body.sequence } else { first };
             push_line(&mut lines, &record);
         }
     });

@@ -1,10 +1,11 @@
 //! The log, read and proven by whoever may read its files; the server may be writing meanwhile.
 
+use std::collections::VecDeque;
 use std::path::Path;
 
 use super::chain::{Head, Record};
 use super::error::LogError;
-use super::segment;
+use super::{kept, segment};
 
 /// What was read and found to hang together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,13 +59,44 @@ pub fn last_revision(directory: &Path) -> Result<Option<i64>, LogError> {
 
 /// The last `count` records.
 pub fn read_last(directory: &Path, count: usize) -> Result<Vec<Record>, LogError> {
-    let mut last = std::collections::VecDeque::with_capacity(count.min(1024));
-    read(directory, |record, _| {
-        if last.len() == count {
-            last.pop_front();
-        }
-        last.push_back(record.clone());
+    let mut last = Last::new(count);
+    read(directory, |record, _| last.push(record))?;
+    Ok(last.0.into())
+}
+
+/// The last `count` records of what operators did, also those whose segments are gone.
+pub fn read_last_kept(directory: &Path, count: usize) -> Result<Vec<Record>, LogError> {
+    if !directory.is_dir() {
+        return Ok(Vec::new());
+    }
+    let (mut last, mut until) = (Last::new(count), 0);
+    kept::read_kept(directory, |record| {
+        until = record.body.sequence;
+        last.push(record);
     })?;
-    last.truncate(count);
-    Ok(last.into())
+    read(directory, |record, _| {
+        if record.body.sequence > until && kept::is_kept(record) {
+            last.push(record);
+        }
+    })?;
+    Ok(last.0.into())
+}
+
+/// As many records as are wanted, the newest.
+struct Last(VecDeque<Record>, usize);
+
+impl Last {
+    fn new(count: usize) -> Self {
+        Self(VecDeque::with_capacity(count.min(1024)), count)
+    }
+
+    fn push(&mut self, record: &Record) {
+        if self.1 == 0 {
+            return;
+        }
+        if self.0.len() == self.1 {
+            self.0.pop_front();
+        }
+        self.0.push_back(record.clone());
+    }
 }

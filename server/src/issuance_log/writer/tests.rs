@@ -94,6 +94,14 @@ fn what_operators_did_outlives_the_segments_that_issued_tokens_push_out() {
     let copy = fs::read(&first).expect("read");
     kept::drop_old(&log, 4).expect("dropped");
     assert_eq!((kept(), on_the_disk(&log)), (vec!["a".to_owned()], ["token", "b", "c"].map(str::to_owned).to_vec()));
+    let shown = |count| -> Vec<String> {
+        let read = crate::issuance_log::read_last_kept(&log, count).expect("reads");
+        read.into_iter().map(|record| record.body.object).collect()
+    };
+    assert_eq!(
+        (shown(9), shown(1), shown(0)),
+        (vec!["a".to_owned(), "b".to_owned()], vec!["b".to_owned()], Vec::new())
+    );
     // The machine stopped before the segment was removed, and while the next record was kept.
     fs::write(&first, copy).expect("written");
     let torn = fs::read_dir(&log).expect("listed").filter_map(|entry| Some(entry.ok()?.path()));
