@@ -8,8 +8,8 @@ use std::process::Command;
 use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_fuzz::Target as FuzzTarget;
 use ironroot_server::backup::{
-    BackupError, CHUNK_BYTES, FORMAT, MAX_MANIFEST_BYTES, OpenBackup, OperatorKey, OperatorPublicKey, Source, Target,
-    make,
+    BackupError, CHUNK_BYTES, FORMAT, MAX_MANIFEST_BYTES, OpenBackup, OperatorKey, OperatorPublicKey, RestoreReport,
+    Source, Target, make,
 };
 use ironroot_server::ca::ServerName;
 use ironroot_server::facts::agent::AgentRecord;
@@ -89,7 +89,7 @@ impl Place {
 
     /// What reading all of `file` says against it.
     fn refusal(&self, file: &Path, key: Option<&OperatorKey>) -> BackupError {
-        let looked = OpenBackup::open(file, key, self.target()).and_then(OpenBackup::look);
+        let looked = OpenBackup::open(file, key, self.target()).and_then(looked);
         looked.map(|report| report.to_string()).expect_err("refused")
     }
 
@@ -100,6 +100,15 @@ impl Place {
         names.sort();
         names
     }
+}
+
+/// What a look at it says, also beside another runtime.
+fn looked(backup: OpenBackup<'_>) -> Result<RestoreReport, BackupError> {
+    let look = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(backup.look())
+    };
+    std::thread::scope(|scope| scope.spawn(look).join().expect("no panic"))
 }
 
 fn openssl(arguments: &[&str]) {
@@ -147,11 +156,14 @@ async fn what_is_put_back_is_what_there_was_but_bans_stay_and_join_tokens_are_bu
         let key = seal.then(|| place.key("operator"));
         let open = || OpenBackup::open(&file, key.as_ref(), place.target()).expect("opens");
 
-        let looked = open().look().expect("whole");
+        let looked = open().look().await.expect("whole");
         assert_eq!((looked.backup.datastore.join_tokens, looked.backup.made_at, looked.sealed), (1, NOW, seal));
         assert_eq!(looked.replaced.as_ref().map(|there| there.join_tokens), Some(2));
+        let nowhere = Target { data_store: Location::Sqlite(place.at("none/yet")), ..place.target() };
+        let elsewhere = OpenBackup::open(&file, key.as_ref(), nowhere).expect("opens").look().await.expect("whole");
+        assert_eq!((elsewhere.backup, elsewhere.replaced), (looked.backup, None));
         let before = place.names();
-        let report = open().restore(NOW).await.expect("restored");
+        let report = open().restore(NOW, false).await.expect("restored");
         let carried = report.carried.as_ref().expect("carried over");
         assert_eq!(carried.banned_agents, ["spiffe://example.org/spire/agent/b"]);
         assert_eq!(carried.burnt_join_tokens, 1);
@@ -185,7 +197,7 @@ async fn the_ban_of_a_certificate_that_has_another_id_in_the_backup_comes_along_
     put(AgentRecord { certificate_sha256: None, banned: false, ..of("first") }).await;
     put(of("second")).await;
     let open = OpenBackup::open(&file, None, place.target()).expect("opens");
-    let report = open.restore(NOW).await.expect("restored");
+    let report = open.restore(NOW, false).await.expect("restored");
     assert_eq!(report.carried.expect("carried over").banned_agents, ["spiffe://example.org/spire/agent/second"]);
     let store = place.store();
     assert_eq!(banned(&store).await.len(), 2);
@@ -208,7 +220,7 @@ async fn a_key_file_is_in_a_sealed_backup_alone_and_goes_where_the_configuration
     let nowhere = Target { key_file: None, ..place.target() };
     let refused = OpenBackup::open(&sealed, Some(&key), nowhere).err().expect("refused");
     assert!(matches!(refused, BackupError::NoPlaceForKeys), "{refused}");
-    OpenBackup::open(&sealed, Some(&key), place.target()).expect("opens").restore(NOW).await.expect("restored");
+    OpenBackup::open(&sealed, Some(&key), place.target()).expect("opens").restore(NOW, false).await.expect("restored");
     assert_eq!(fs::read(place.at("keys.json")).expect("there"), b"secret");
     assert_eq!(fs::metadata(place.at("keys.json")).expect("there").permissions().mode() & 0o777, 0o600);
 }
@@ -274,7 +286,7 @@ async fn a_restore_waits_for_no_server_to_end_and_changes_nothing_while_one_runs
     let file = place.backup("b", false);
     let store = place.store();
     let refused =
-        OpenBackup::open(&file, None, place.target()).expect("opens").restore(NOW).await.expect_err("refused");
+        OpenBackup::open(&file, None, place.target()).expect("opens").restore(NOW, false).await.expect_err("refused");
     assert!(matches!(refused, BackupError::Running(_)), "{refused}");
     assert_eq!(store.join_token("t", NOW).await.expect("read"), ShownToken::Good);
     store.close().await;
@@ -286,7 +298,7 @@ async fn what_one_restore_has_replaced_outlives_the_next_ones_until_nobody_looks
     place.change("t", &["a"]).await;
     let file = place.backup("b", false);
     place.change("u", &["b"]).await;
-    let restore = async || OpenBackup::open(&file, None, place.target()).expect("opens").restore(NOW).await;
+    let restore = async || OpenBackup::open(&file, None, place.target()).expect("opens").restore(NOW, false).await;
     let tokens = |name: &str| {
         let there = Location::Sqlite(place.at(name)).summary(&trust_domain());
         there.expect("read").map(|there| there.join_tokens)
@@ -321,7 +333,8 @@ async fn a_restore_that_was_cut_off_between_two_files_keeps_servers_from_startin
     fs::rename(place.database(), place.at("datastore.sqlite3.replaced")).expect("moved");
     let refused = Store::open(&place.database(), &trust_domain()).expect_err("refused");
     assert!(matches!(refused, StoreError::RestoreCutOff(_)), "{refused}");
-    let report = OpenBackup::open(&file, None, place.target()).expect("opens").restore(NOW).await.expect("restored");
+    let report =
+        OpenBackup::open(&file, None, place.target()).expect("opens").restore(NOW, false).await.expect("restored");
     assert_eq!(report.carried.expect("carried").banned_agents.len(), 1, "of the database that is aside");
     let store = place.store();
     assert_eq!(banned(&store).await.len(), 2);
@@ -350,7 +363,7 @@ async fn a_restore_that_was_cut_off_between_a_database_and_its_log_loses_nothing
             fs::write(place.at(name), bytes).expect("written");
         }
         fs::write(place.at("datastore.sqlite3.restoring"), "").expect("written");
-        let report = OpenBackup::open(&file, None, place.target()).expect("opens").restore(NOW).await;
+        let report = OpenBackup::open(&file, None, place.target()).expect("opens").restore(NOW, false).await;
         let carried = report.expect("restored").carried.expect("carried");
         assert_eq!(carried.banned_agents.len(), 1, "{database_at} {log_at}: {carried:?}");
         let store = place.store();
@@ -365,7 +378,8 @@ async fn a_database_that_cannot_be_read_is_replaced_all_the_same_and_that_is_tol
     place.change("t", &["a"]).await;
     let file = place.backup("b", false);
     fs::write(place.database(), vec![7; 4096]).expect("damaged");
-    let report = OpenBackup::open(&file, None, place.target()).expect("opens").restore(NOW).await.expect("restored");
+    let report =
+        OpenBackup::open(&file, None, place.target()).expect("opens").restore(NOW, false).await.expect("restored");
     assert!(report.carried.expect("carried").not_carried.is_some());
     let store = place.store();
     assert_eq!(banned(&store).await.len(), 1);
@@ -381,6 +395,6 @@ async fn backups_survive_damage() {
     let (key, broken) = (place.key("operator"), place.at("damaged"));
     FuzzTarget::new("backup").seed(head(&plain)).seed(head(&sealed)).survives(|bytes| {
         fs::write(&broken, bytes).expect("written");
-        let _ = OpenBackup::open(&broken, Some(&key), place.target()).and_then(OpenBackup::look);
+        let _ = OpenBackup::open(&broken, Some(&key), place.target()).and_then(looked);
     });
 }

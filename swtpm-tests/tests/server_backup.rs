@@ -10,7 +10,7 @@ use ironroot_api::pb::agent::agent_client::AgentClient;
 use ironroot_api::pb::entry::GetAuthorizedEntriesRequest;
 use ironroot_api::pb::types::permission_denied_details::Reason;
 use ironroot_api::permission::denial_reason;
-use ironroot_lab::deployment::{DEADLINE, Keys, Server, ServerOptions, binary, expect_within};
+use ironroot_lab::deployment::{DEADLINE, Keys, Server, ServerOptions, TRUST_DOMAIN, binary, expect_within};
 use ironroot_lab::server_client::{Agent, ServerClient};
 use ironroot_lab::small_disk::SmallDisk;
 
@@ -73,6 +73,29 @@ async fn a_backup_of_a_running_server_is_put_back_and_neither_a_ban_nor_a_used_t
         let status = client.attest_with_token(&burnt).await.err().expect("burnt");
         assert!(status.message().contains("does not exist or has already been used"), "{status}");
     }
+}
+
+#[tokio::test]
+async fn a_backup_of_another_server_is_put_back_at_an_operators_word_alone_and_its_administrators_are_named() {
+    let [server, other] = [(); 2].map(|()| Server::start(&ServerOptions::default()));
+    let mut server = server;
+    let parent = format!("spiffe://{TRUST_DOMAIN}/host");
+    other.create_entry(&parent, "/intruder", &["unix:uid:1"], &["-admin"]);
+    let [own, file] = ["own", "other"].map(|name| server.directory().join(name));
+    run(&server, &["backup", text(&own)]);
+    run(&other, &["backup", text(&file)]);
+    let looked = run(&server, &["restore", text(&own), "-dryRun"]);
+    assert!(looked.contains(", which is here too") && !looked.contains("ATTENTION"), "{looked}");
+    let looked = run(&server, &["restore", text(&file), "-dryRun"]);
+    assert!(looked.contains("another server's backup") && looked.contains("/intruder"), "{looked}");
+    server.kill();
+    let refused = server.cli_output(&["restore", text(&file), "-config", text(&server.config_path())]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("say -otherServer"), "{refused:?}");
+    server.restart();
+    assert_eq!(ids(&server), Vec::<String>::new(), "nothing has changed");
+    server.kill();
+    let told = run(&server, &["restore", text(&file), "-otherServer"]);
+    assert!(told.contains("which is not here") && told.contains("another server's backup"), "{told}");
 }
 
 /// A CA that has rotated since the backup has its keys in the token, and the backup's journal names others.

@@ -44,7 +44,7 @@ pub(super) fn plain_header(manifest: &Manifest) -> Vec<u8> {
 /// A backup whose manifest has been read and believed; the parts come next.
 pub(super) struct Reading<'p> {
     path: &'p Path,
-    from: Box<dyn Read>,
+    from: Box<dyn Read + Send>,
     pub manifest: Manifest,
     /// Whether it was sealed.
     pub is_sealed: bool,
@@ -60,7 +60,7 @@ impl<'p> Reading<'p> {
         }
         let mut from = BufReader::new(file);
         let (magic, header) = read_magic(path, &mut from)?;
-        let (from, is_sealed): (Box<dyn Read>, bool) = match magic {
+        let (from, is_sealed): (Box<dyn Read + Send>, bool) = match magic {
             Magic::Plain => (Box::new(from), false),
             Magic::Sealed => (Box::new(unseal(path, from, header, key)?), true),
         };
@@ -157,7 +157,7 @@ fn unseal(
 /// A backup that nothing is known of yet.
 struct Unread<'p> {
     path: &'p Path,
-    from: Box<dyn Read>,
+    from: Box<dyn Read + Send>,
     is_sealed: bool,
 }
 

@@ -59,6 +59,11 @@ pub enum BackupError {
     OtherKey { path: PathBuf, sealed_to: String, given: String },
     #[error("the backup belongs to trust domain {found:?}, the configuration says {expected:?}")]
     OtherTrustDomain { found: String, expected: String },
+    /// Whoever has the operator's public key can make one.
+    #[error(
+        "the backup is another server's: its roots ({found}) are not those here ({here}), and what it says would be believed in place of this; if it is the one that you mean, say -otherServer"
+    )]
+    OtherServer { found: String, here: String },
     /// The configuration has no place for them.
     #[error(
         "the backup holds a key file, and the configuration has no KeyManager \"disk\": add it, with the keys_path where the keys are to be"

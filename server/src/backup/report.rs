@@ -1,5 +1,6 @@
 //! What a restore did, or would do.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -8,7 +9,11 @@ use serde::Serialize;
 
 use super::carried::{Authorities, Carried};
 use super::manifest::{Manifest, PartName};
+use super::origin::Origin;
 use crate::store::Summary;
+
+/// Roots and IDs that are named in one line.
+const MAX_SHOWN: usize = 20;
 
 /// What a restore did, or would do.
 #[derive(Clone, Debug, Serialize)]
@@ -19,6 +24,8 @@ pub struct RestoreReport {
     pub sealed: bool,
     /// What is in it.
     pub backup: Manifest,
+    /// Whose it is, as far as it can be told.
+    pub origin: Origin,
     /// What is in the data store's place now, or was; none: nothing, or nothing that can be read.
     pub replaced: Option<Summary>,
     /// Where that is kept; none on a dry run, and where there was nothing.
@@ -41,6 +48,7 @@ impl fmt::Display for RestoreReport {
         if self.backup.part(PartName::Keys).is_some() {
             writeln!(f, "  key file")?;
         }
+        write!(f, "{}", self.origin)?;
         match &self.replaced {
             Some(replaced) => writeln!(f, "In the place of {replaced}.")?,
             None => writeln!(f, "There is no data store in its place that can be read.")?,
@@ -62,6 +70,36 @@ impl fmt::Display for RestoreReport {
             ),
         }
     }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for root in &self.roots {
+            let known = match (self.roots_here.is_empty(), self.roots_here.contains(root)) {
+                (true, _) => "",
+                (false, true) => ", which is here too",
+                (false, false) => ", which is not here",
+            };
+            writeln!(f, "  root with SHA-256 {root}{known}")?;
+        }
+        if self.is_anothers() {
+            let here = in_words(&self.roots_here);
+            writeln!(f, "ATTENTION: it is another server's backup. The roots here ({here}) are none of its own.")?;
+        }
+        if !self.new_administrators.is_empty() {
+            let ids = in_words(&self.new_administrators);
+            writeln!(f, "ATTENTION: administrators by entries of the backup, and not by those here: {ids}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A few of them.
+pub(super) fn in_words(texts: &BTreeSet<String>) -> String {
+    let shown: Vec<&str> = texts.iter().take(MAX_SHOWN).map(String::as_str).collect();
+    let more = texts.len().saturating_sub(MAX_SHOWN);
+    let end = if more == 0 { String::new() } else { format!(" and {more} more") };
+    format!("{}{end}", shown.join(", "))
 }
 
 impl fmt::Display for Carried {

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use ironroot_api::TrustDomain;
@@ -14,9 +14,13 @@ use super::draft::Draft;
 use super::error::BackupError;
 use super::manifest::{Manifest, PartName};
 use super::operator_key::OperatorKey;
-use super::report::RestoreReport;
+use super::origin::Standing;
+use super::report::{RestoreReport, in_words};
 use crate::facts::older_state::Evidence;
 use crate::store::{Location, StoppedStore, Store, StoreError};
+
+/// What tells a copy of a backup's database that is only looked at.
+const LOOKED_AT: &str = "look";
 
 /// Where a backup is put.
 #[derive(Clone, Debug)]
@@ -50,19 +54,36 @@ impl<'p> OpenBackup<'p> {
         Ok(Self { path, reading, target })
     }
 
-    /// Reads all of it and compares every hash, and says what a restore would do. Changes nothing; a server may be running.
-    pub fn look(self) -> Result<RestoreReport, BackupError> {
-        let sealed = self.reading.is_sealed;
+    /// Reads all of it and compares every hash, and says what a restore would do. Changes nothing; a server may be running. The database is
+    /// written beside its place for that, and gone again.
+    pub async fn look(self) -> Result<RestoreReport, BackupError> {
+        let (target, sealed) = (self.target.clone(), self.reading.is_sealed);
         // What is there may be the reason for the restore.
-        let replaced = self.target.data_store.summary(&self.target.trust_domain).unwrap_or_default();
-        let backup = self.reading.parts(|_, _| Ok(()))?;
-        Ok(RestoreReport { dry_run: true, sealed, backup, replaced, kept_as: None, carried: None })
+        let replaced = target.data_store.summary(&target.trust_domain).unwrap_or_default();
+        let place = target.data_store.beside()?;
+        // On a machine that has no server yet there is no directory for it.
+        let own = if place.parent().is_some_and(Path::is_dir) { None } else { Some(OwnDirectory::make()?) };
+        let elsewhere = own.as_ref().map(|own| own.0.join("backup"));
+        let place = elsewhere.as_deref().unwrap_or(place);
+        Draft::sweep(place, LOOKED_AT);
+        // The file goes with it: not before it was looked at.
+        let draft = Draft::beside(place, LOOKED_AT);
+        let mut database = Unpacking::begin(draft.path().to_owned())?;
+        let backup = self.reading.parts(|part, piece| match part.name {
+            PartName::Datastore => database.write(piece),
+            PartName::Keys => Ok(()),
+        })?;
+        let database = database.finish()?;
+        let standing = Standing::of_draft(database.path(), &target.trust_domain).await?;
+        let origin = standing.beside(Standing::here(&target.data_store, &target.trust_domain).await);
+        Ok(RestoreReport { dry_run: true, sealed, backup, origin, replaced, kept_as: None, carried: None })
     }
 
     /// Puts it into its place. On an error everything is as it was, unless [`StoreError::RestoreCutOff`] keeps servers from starting
     /// until a restore has been whole.
-    /// `now_unix`: the time; issuing waits from then on for [`accept`](crate::older_state::accept).
-    pub async fn restore(self, now_unix: i64) -> Result<RestoreReport, BackupError> {
+    /// `now_unix`: the time; issuing waits from then on for [`accept`](crate::older_state::accept). `may_be_anothers`: also one that has no
+    /// root of those that are here.
+    pub async fn restore(self, now_unix: i64, may_be_anothers: bool) -> Result<RestoreReport, BackupError> {
         let stopped = self.target.data_store.stop().map_err(|error| match error {
             StoreError::InUse(_) => BackupError::Running(error),
             error => BackupError::Place(error),
@@ -70,6 +91,12 @@ impl<'p> OpenBackup<'p> {
         let (target, sealed) = (self.target.clone(), self.reading.is_sealed);
         let replaced = Location::Sqlite(stopped.last_used()).summary(&target.trust_domain).unwrap_or_default();
         let (backup, drafts) = self.unpack(&stopped)?;
+        let here = Standing::here(&Location::Sqlite(stopped.last_used()), &target.trust_domain).await;
+        let origin = Standing::of_draft(drafts.database.path(), &target.trust_domain).await?.beside(here);
+        if origin.is_anothers() && !may_be_anothers {
+            let [found, here] = [&origin.roots, &origin.roots_here].map(in_words);
+            return Err(BackupError::OtherServer { found, here });
+        }
         let keeps_keys = target.key_file.as_deref().is_none_or(Path::exists);
         let evidence = Evidence::Restored { made_at: backup.made_at, revision: backup.datastore.revision };
         let (newer, not_carried) = newer(&target, &stopped, keeps_keys);
@@ -80,7 +107,7 @@ impl<'p> OpenBackup<'p> {
         let aside = stopped.aside();
         drafts.put(stopped, &target, keeps_keys)?;
         let kept_as = there.then_some(aside);
-        Ok(RestoreReport { dry_run: false, sealed, backup, replaced, kept_as, carried: Some(carried) })
+        Ok(RestoreReport { dry_run: false, sealed, backup, origin, replaced, kept_as, carried: Some(carried) })
     }
 
     /// Writes the parts beside their places.
@@ -115,6 +142,24 @@ impl Drafts {
         let keys = self.keys.as_ref().filter(|_| !keeps_keys).zip(target.key_file.as_ref());
         let others: Vec<_> = keys.map(|(draft, place)| (draft.path().to_owned(), place.clone())).into_iter().collect();
         stopped.replace(self.database.path(), &others).map_err(BackupError::Place)
+    }
+}
+
+/// A directory for temporary files that is this process's alone; removed when this is dropped.
+struct OwnDirectory(PathBuf);
+
+impl OwnDirectory {
+    /// Whatever stands in its place is somebody else's.
+    fn make() -> Result<Self, BackupError> {
+        let path = std::env::temp_dir().join(format!("ironroot-backup.{}", std::process::id()));
+        fs::DirBuilder::new().mode(0o700).create(&path).map_err(BackupError::io("make", &path))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for OwnDirectory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -171,12 +216,16 @@ async fn in_draft(
     let store = Store::open(path, trust_domain).map_err(BackupError::Place)?;
     let carried = newer.carry_into(&store, evidence, now_unix).await;
     store.close().await;
-    // What opening it has left beside it.
+    sweep_beside(path);
+    File::open(path).and_then(|file| file.sync_all()).map_err(BackupError::io("write", path))?;
+    carried.map_err(BackupError::Place)
+}
+
+/// Removes what opening a draft has left beside it.
+pub(super) fn sweep_beside(path: &Path) {
     for left in left_beside(path) {
         let _ = fs::remove_file(left);
     }
-    File::open(path).and_then(|file| file.sync_all()).map_err(BackupError::io("write", path))?;
-    carried.map_err(BackupError::Place)
 }
 
 /// The draft's lock, and the copy that was made of it before its tables were brought to today's form.

@@ -36,6 +36,9 @@ pub(super) struct Restore {
     /// Only read all of it, and say what is in it and what would change
     #[arg(long = "dryRun", alias = "dry-run")]
     dry_run: bool,
+    /// Also a backup that has none of the roots that are here: another server's
+    #[arg(long = "otherServer", alias = "other-server")]
+    other_server: bool,
     /// Form of the answer: pretty or json
     #[arg(long, value_name = "FORM", default_value = "pretty")]
     output: Output,
@@ -71,10 +74,13 @@ impl Restore {
         let from = self.from.unwrap_or_default();
         let backup = OpenBackup::open(&from, key.as_ref(), target).map_err(CommandError::run)?;
         if self.dry_run {
-            return backup.look().map(|report| reply(&report)).map_err(CommandError::run);
+            return block_on(async { backup.look().await.map(|report| reply(&report)).map_err(CommandError::run) });
         }
         prepare_private(&config.data_dir).map_err(CommandError::run)?;
-        block_on(async { backup.restore(wall_unix()).await.map(|report| reply(&report)).map_err(CommandError::run) })
+        let anothers = self.other_server;
+        block_on(async {
+            backup.restore(wall_unix(), anothers).await.map(|report| reply(&report)).map_err(CommandError::run)
+        })
     }
 }
 
