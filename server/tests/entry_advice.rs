@@ -49,7 +49,8 @@ async fn an_entry_for_devices_says_how_many_it_matches() {
         (1..=3).map(|n| format!("{},{}\n", format!("{n:02x}").repeat(32), ["rome", "wien"][n % 2])).collect();
     let devices = parse_manifest(&format!("ek_sha256,label:site\n{rows}")).expect("good manifest");
     registry.devices().import(&administrator(), devices, DuplicateSerials::Refused, NOW).await.expect("imports");
-    let advice = |selectors: &[&str]| registry.advise(&[entry("/g", "/spire/server", selectors)], &[]).remove(0);
+    let advice =
+        |selectors: &[&str]| registry.advise(&[entry("/g", "/spire/server", selectors)], &[], &|_| false).remove(0);
     assert_eq!(advice(&["tpm2:label:site:wien"]).notes, ["matches 2 of 3 devices"]);
     assert_eq!(advice(&["tpm2:label:site:berlln"]).warnings, ["matches 0 of 3 devices"]);
     let open = advice(&["tpm2:label:site:rome", "tpm2:key:resident"]);
@@ -62,15 +63,19 @@ async fn an_entry_for_devices_says_how_many_it_matches() {
 async fn an_entry_for_workloads_says_what_it_waits_for() {
     let (_directory, registry) = registry().await;
     create(&registry, entry("/group", "/spire/server", &["tpm2:label:a:b"])).await;
-    let advice =
-        |parent: &str, selector: &str| registry.advise(&[entry("/w", parent, &[selector])], &[]).remove(0).warnings;
+    let advice = |parent: &str, selector: &str| {
+        registry.advise(&[entry("/w", parent, &[selector])], &[], &|_| false).remove(0).warnings
+    };
     assert_eq!(advice("/group", "unix:uid:1"), [""; 0]);
     assert_eq!(advice("/group", "uid:1"), ["no attestor gives uid:1: did you mean unix:uid:1?"]);
     assert!(
         advice("/nosuchgroup", "unix:uid:1")[0].starts_with("no entry gives the parent ID spiffe://td/nosuchgroup")
     );
     assert!(advice("/spire/agent/tpm2/x", "unix:uid:1")[0].contains("has attested yet"));
-    assert!(registry.advise(&[types::Entry::default()], &[])[0].warnings.is_empty(), "creating it says why it is none");
+    assert!(
+        registry.advise(&[types::Entry::default()], &[], &|_| false)[0].warnings.is_empty(),
+        "creating it says why it is none"
+    );
 }
 
 #[tokio::test]
@@ -78,7 +83,8 @@ async fn an_entry_with_rights_is_of_no_use_to_a_token() {
     let (_directory, registry) = registry().await;
     let plain = entry("/ci", "/spire/exchange/ci", &["oidc:sub:repo:a/b"]);
     let issuers = [SpiffeId::parse("spiffe://td/spire/exchange/ci").expect("legal")];
-    let advice = |entry: &types::Entry| registry.advise(std::slice::from_ref(entry), &issuers).remove(0).warnings;
+    let advice =
+        |entry: &types::Entry| registry.advise(std::slice::from_ref(entry), &issuers, &|_| false).remove(0).warnings;
     assert_eq!(advice(&plain), [""; 0]);
     for with_rights in [types::Entry { admin: true, ..plain.clone() }, types::Entry { downstream: true, ..plain }] {
         assert_eq!(
@@ -86,6 +92,9 @@ async fn an_entry_with_rights_is_of_no_use_to_a_token() {
             ["no token is exchanged for an entry with -admin or -downstream: leave them out"]
         );
     }
+    let by_another =
+        registry.advise(&[entry("/ci", "/spire/exchange/ci", &["oidc:sub:repo:a/b"])], &issuers, &|_| true);
+    assert!(by_another[0].warnings[0].contains("by another entry"), "{by_another:?}");
 }
 
 #[tokio::test]
@@ -94,7 +103,7 @@ async fn a_parent_of_an_issuer_that_the_server_does_not_know_is_told() {
     let issuers =
         ["ci", "cluster"].map(|name| SpiffeId::parse(&format!("spiffe://td/spire/exchange/{name}")).expect("legal"));
     let advice = |parent: &str, issuers: &[SpiffeId]| {
-        registry.advise(&[entry("/ci", parent, &["oidc:sub:repo:a/b"])], issuers).remove(0).warnings
+        registry.advise(&[entry("/ci", parent, &["oidc:sub:repo:a/b"])], issuers, &|_| false).remove(0).warnings
     };
     assert_eq!(advice("/spire/exchange/cluster", &issuers), [""; 0]);
     let unknown = "no issuer is called \"clutser\", so no token has this parent: ";

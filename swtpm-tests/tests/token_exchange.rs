@@ -252,6 +252,11 @@ fn which_identity_a_token_has_entries_say_and_nobody_else() {
     assert_eq!(told(&privileged), (400, "invalid_request", words.as_str()));
     let told_of = told(&refused(&lab.token("5"), "")).2.to_owned();
     assert_eq!(told_of, several_words, "what has rights is no choice");
+    // Rights are an identity's, whichever entry gives them.
+    lab.entry("ci", "/ops", &["oidc:sub:repo:acme/app"], &[]);
+    lab.server.create_entry(&id("/host"), "/ops", &["unix:uid:0"], &["-admin"]);
+    let wanted = refused(&lab.token("5"), &id("/ops"));
+    assert!(told(&wanted).2.starts_with(&format!("{} has rights at this server", id("/ops"))), "{wanted:?}");
     let mut foreign = lab.claims("6");
     foreign["owner"] = "evil".into();
     let missing = refused(&lab.key.sign(&foreign), &id("/test"));

@@ -128,6 +128,11 @@ impl ServerState {
         DownstreamServer::judge(caller, provenance, entry, now_unix).map_err(no_right)
     }
 
+    /// Whether whoever has an SVID of that ID is an administrator here, or a server below: by any entry, or by the configuration.
+    pub(super) fn has_rights(&self, id: &SpiffeId) -> bool {
+        self.is_admin_id(id) || self.registry.downstream(id, self.now_unix()).is_some()
+    }
+
     fn is_admin_id(&self, id: &SpiffeId) -> bool {
         self.admin_ids.contains(id) || self.registry.is_admin(id, self.now_unix())
     }

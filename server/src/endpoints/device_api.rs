@@ -20,7 +20,7 @@ use super::{ServerState, count, device_status, item_ok, store_status};
 use crate::devices::{DeviceFilter, DuplicateSerials, Standing};
 use crate::facts::device::{DeviceRecord, boots_to_pb};
 use crate::node_attestation::told_of_chip;
-use crate::registry::{Dependents, EntryAdvice};
+use crate::registry::{Dependents, EntryAdvice, Registry};
 use crate::rights::Administrator;
 use aside::Aside;
 use ironroot_text::hex::{hex, parse_hex};
@@ -146,7 +146,9 @@ impl Device for DeviceApi {
         within_batch(entries.len())?;
         let advice = |EntryAdvice { warnings, notes }| pb::advise_on_entries_response::Advice { warnings, notes };
         let server = self.server.clone();
-        let told = self.aside.find(move |registry| registry.advise(&entries, &server.exchange_parents)).await?;
+        let advise =
+            move |registry: &Registry| registry.advise(&entries, &server.exchange_parents, &|id| server.has_rights(id));
+        let told = self.aside.find(advise).await?;
         Ok(Response::new(pb::AdviseOnEntriesResponse { advice: told.into_iter().map(advice).collect() }))
     }
 

@@ -100,7 +100,7 @@ impl TokenExchange {
         identity: Option<&SpiffeId>,
     ) -> Result<Answer, Refused> {
         let now_unix = self.server.now_unix();
-        let entry = self.server.registry.exchange(token, identity, now_unix)?;
+        let entry = self.server.registry.exchange(token, identity, |id| self.server.has_rights(id), now_unix)?;
         let wanted = wanted.verified()?;
         let one_use = OneUse::take(&self.server.store, token, now_unix).await?;
         let issued = match self.issue(token, &one_use, &entry, wanted, now_unix).await {

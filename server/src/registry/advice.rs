@@ -41,23 +41,29 @@ pub struct Dependents {
 struct Asked {
     parent: SpiffeId,
     selectors: SelectorSet,
+    spiffe_id: Option<SpiffeId>,
     /// Whether it makes whoever has it an administrator, or a server below.
     has_rights: bool,
 }
 
 impl Registry {
     /// Advice on each of the entries, stored or not; none for what is no entry: creating it says why. `issuers`: the parents of entries
-    /// for tokens of the issuers that this server knows.
+    /// for tokens of the issuers that this server knows. `has_rights`: whether an ID is an administrator's, or that of a server below.
     ///
     /// The tables are looked at for a moment only: what the fleet has is counted while others change them.
-    pub fn advise(&self, entries: &[types::Entry], issuers: &[SpiffeId]) -> Vec<EntryAdvice> {
+    pub fn advise(
+        &self,
+        entries: &[types::Entry],
+        issuers: &[SpiffeId],
+        has_rights: &dyn Fn(&SpiffeId) -> bool,
+    ) -> Vec<EntryAdvice> {
         let asked: Vec<Option<Asked>> = entries.iter().map(Asked::from_pb).collect();
         let server = self.trust_domain().server_id();
         let groups = asked.iter().flatten().filter(|asked| asked.parent == server).take(MAX_COUNTED);
         let mut counted = self.count_matching(groups.map(|asked| &asked.selectors).collect()).into_iter();
         let mut advise = |asked: &Asked| match asked.parent == server {
             true => EntryAdvice::on_a_group(&asked.selectors, counted.next()),
-            false if is_for_tokens(&asked.parent) => EntryAdvice::on_a_token(asked, issuers),
+            false if is_for_tokens(&asked.parent) => EntryAdvice::on_a_token(asked, issuers, has_rights),
             false => EntryAdvice::on_a_workload(&asked.selectors, self.missing_parent(&asked.parent)),
         };
         asked.iter().map(|asked| asked.as_ref().map(&mut advise).unwrap_or_default()).collect()
@@ -103,7 +109,8 @@ impl Asked {
         let parent = SpiffeId::from_pb(entry.parent_id.as_ref()).ok()?;
         let selectors = entry.selectors.iter().map(|s| Selector::new(&s.r#type, &s.value).ok());
         let selectors = selectors.collect::<Option<Vec<_>>>()?.into_iter().collect();
-        Some(Self { parent, selectors, has_rights: entry.admin || entry.downstream })
+        let spiffe_id = SpiffeId::from_pb(entry.spiffe_id.as_ref()).ok();
+        Some(Self { parent, selectors, spiffe_id, has_rights: entry.admin || entry.downstream })
     }
 }
 
@@ -138,10 +145,17 @@ impl EntryAdvice {
         Self { warnings: doubts.chain(missing_parent).collect(), notes: Vec::new() }
     }
 
-    fn on_a_token(asked: &Asked, issuers: &[SpiffeId]) -> Self {
-        let rights = "no token is exchanged for an entry with -admin or -downstream: leave them out";
-        let doubts = asked.selectors.iter().filter_map(never_of_a_token);
-        let doubts = doubts.chain(asked.has_rights.then(|| rights.to_owned()));
+    fn on_a_token(asked: &Asked, issuers: &[SpiffeId], has_rights: &dyn Fn(&SpiffeId) -> bool) -> Self {
+        let rights = match &asked.spiffe_id {
+            _ if asked.has_rights => {
+                Some("no token is exchanged for an entry with -admin or -downstream: leave them out".to_owned())
+            }
+            Some(id) if has_rights(id) => Some(format!(
+                "no token is exchanged for {id}: it has rights at this server by another entry (-admin, -downstream) or by admin_ids"
+            )),
+            _ => None,
+        };
+        let doubts = asked.selectors.iter().filter_map(never_of_a_token).chain(rights);
         Self { warnings: doubts.chain(unknown_issuer(&asked.parent, issuers)).collect(), notes: Vec::new() }
     }
 
@@ -191,7 +205,7 @@ mod tests {
         let parent_id = Some(td.server_id().to_pb());
         let group = types::Entry { parent_id, selectors, ..types::Entry::default() };
         let asked = registry.clone();
-        let asking = thread::spawn(move || asked.advise(&[group], &[]));
+        let asking = thread::spawn(move || asked.advise(&[group], &[], &|_| false));
         wait_until("it has what it counts", || Arc::strong_count(&record) > before);
         wait_until("the tables can be changed", || registry.shared.tables.try_write().is_ok());
         drop(fleet);

@@ -11,18 +11,20 @@ use crate::token_exchange::{ProvenToken, TokenRefusal};
 
 impl Registry {
     /// The entry of the identity that the token may have, of several the `wanted` one. Of entries that give the same identity the oldest
-    /// counts. Identities with rights at this server are nobody's, and stand in no other's way.
+    /// counts. Identities with rights at this server are nobody's, and stand in no other's way: also one that has its rights by another
+    /// entry, or by the configuration, which is for `has_rights` to say.
     pub fn exchange(
         &self,
         token: &ProvenToken,
         wanted: Option<&SpiffeId>,
+        has_rights: impl Fn(&SpiffeId) -> bool,
         now_unix: i64,
     ) -> Result<AuthorizedEntry, TokenRefusal> {
         let matching = self.for_token(token, now_unix);
         let named = |entry: &&Arc<StoredEntry>| wanted.is_none_or(|wanted| entry.spiffe_id() == *wanted);
         let choice: Vec<&Arc<StoredEntry>> = matching.iter().filter(named).collect();
-        let with_rights: BTreeSet<SpiffeId> =
-            choice.iter().filter(|entry| entry.admin || entry.downstream).map(|entry| entry.spiffe_id()).collect();
+        let ids: BTreeSet<SpiffeId> = choice.iter().map(|entry| entry.spiffe_id()).collect();
+        let with_rights: BTreeSet<SpiffeId> = ids.into_iter().filter(has_rights).collect();
         let plain = choice.into_iter().filter(|entry| !with_rights.contains(&entry.spiffe_id()));
         let plain: Vec<&Arc<StoredEntry>> = plain.collect();
         let ids: BTreeSet<SpiffeId> = plain.iter().map(|entry| entry.spiffe_id()).collect();
