@@ -38,7 +38,7 @@ pub use location::Location;
 pub use postgres::{Address, AddressError};
 pub use shown_token::ShownToken;
 pub use sql::{Facts, Transaction};
-pub use sqlite::StoppedStore;
+pub use sqlite::{Belonging, StoppedStore};
 pub use summary::Summary;
 pub use token_use::TokenUse;
 pub use writer::Queued;

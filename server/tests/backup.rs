@@ -8,10 +8,10 @@ use std::process::Command;
 use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_fuzz::Target as FuzzTarget;
 use ironroot_server::backup::{
-    BackupError, CHUNK_BYTES, FORMAT, MAX_MANIFEST_BYTES, OpenBackup, OperatorKey, OperatorPublicKey, RestoreReport,
-    Source, Target, make,
+    Authorities, BackupError, CHUNK_BYTES, FORMAT, MAX_MANIFEST_BYTES, OpenBackup, OperatorKey, OperatorPublicKey,
+    RestoreReport, Source, Target, make,
 };
-use ironroot_server::ca::ServerName;
+use ironroot_server::ca::{Journal, ServerName};
 use ironroot_server::facts::agent::AgentRecord;
 use ironroot_server::store::{Location, ShownToken, Store, StoreError};
 use tempfile::TempDir;
@@ -339,6 +339,48 @@ async fn a_restore_that_was_cut_off_between_two_files_keeps_servers_from_startin
     let store = place.store();
     assert_eq!(banned(&store).await.len(), 2);
     store.close().await;
+}
+
+#[tokio::test]
+async fn a_restore_that_is_done_again_takes_the_newer_ca_with_the_keys_of_here_and_with_no_others() {
+    const NEITHER: &[&str] = &[];
+    // Which files the cut-off restore had found, and what it leaves beside the database; and whose keys and CA there are in the end.
+    for (had_found, left, authorities, keys_after) in [
+        (NEITHER, &[("keys.json", "of the backup")][..], Authorities::OfBackup, "of the backup"),
+        (&["keys.json"], &[("keys.json", "of here")], Authorities::OfHere, "of here"),
+        (
+            &["keys.json"],
+            &[("keys.json", "of another backup"), ("keys.json.replaced", "of here")],
+            Authorities::OfBackup,
+            "of the backup",
+        ),
+        (&["keys.json"], &[("keys.json.replaced", "of here")], Authorities::OfBackup, "of the backup"),
+    ] {
+        let place = Place::new();
+        let write = |name: &str, content: &str| {
+            fs::write(place.at(name), content).expect("written");
+            fs::set_permissions(place.at(name), fs::Permissions::from_mode(0o600)).expect("mode");
+        };
+        write("keys.json", "of the backup");
+        place.change("t", &["a"]).await;
+        let (file, key) = (place.backup("b", true), place.key("operator"));
+        let store = place.store();
+        let journal = Journal::new(&trust_domain(), &ServerName::default()).to_bytes();
+        store.change::<_, StoreError>(move |tx| tx.put_ca_journal("", &journal)).await.expect("a CA of here");
+        store.close().await;
+        fs::remove_file(place.at("keys.json")).expect("removed");
+        left.iter().for_each(|(name, content)| write(name, content));
+        fs::rename(place.database(), place.at("datastore.sqlite3.replaced")).expect("moved");
+        let names: String = had_found.iter().map(|name| format!("{}\0", place.at(name).display())).collect();
+        fs::write(place.at("datastore.sqlite3.restoring"), names).expect("written");
+        let report = OpenBackup::open(&file, Some(&key), place.target()).expect("opens").restore(NOW, false).await;
+        let carried = report.expect("restored").carried.expect("carried");
+        assert_eq!(carried.authorities, authorities, "{left:?}");
+        assert_eq!(fs::read_to_string(place.at("keys.json")).expect("read"), keys_after, "{left:?}");
+        if left.iter().any(|(name, _)| name.ends_with(".replaced")) {
+            assert_eq!(fs::read_to_string(place.at("keys.json.replaced")).expect("kept"), "of here");
+        }
+    }
 }
 
 #[tokio::test]

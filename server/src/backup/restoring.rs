@@ -17,7 +17,7 @@ use super::operator_key::OperatorKey;
 use super::origin::Standing;
 use super::report::{RestoreReport, in_words};
 use crate::facts::older_state::Evidence;
-use crate::store::{Location, StoppedStore, Store, StoreError};
+use crate::store::{Belonging, Location, StoppedStore, Store, StoreError};
 
 /// What tells a copy of a backup's database that is only looked at.
 const LOOKED_AT: &str = "look";
@@ -97,7 +97,7 @@ impl<'p> OpenBackup<'p> {
             let [found, here] = [&origin.roots, &origin.roots_here].map(in_words);
             return Err(BackupError::OtherServer { found, here });
         }
-        let keeps_keys = target.key_file.as_deref().is_none_or(Path::exists);
+        let keeps_keys = target.key_file.as_deref().is_none_or(|place| stopped.has(place));
         let evidence = Evidence::Restored { made_at: backup.made_at, revision: backup.datastore.revision };
         let (newer, not_carried) = newer(&target, &stopped, keeps_keys);
         let there = stopped.last_used().exists();
@@ -139,8 +139,9 @@ struct Drafts {
 
 impl Drafts {
     fn put(self, stopped: StoppedStore, target: &Target, keeps_keys: bool) -> Result<(), BackupError> {
-        let keys = self.keys.as_ref().filter(|_| !keeps_keys).zip(target.key_file.as_ref());
-        let others: Vec<_> = keys.map(|(draft, place)| (draft.path().to_owned(), place.clone())).into_iter().collect();
+        let keys = self.keys.as_ref().filter(|_| !keeps_keys).map(|draft| draft.path().to_owned());
+        let keys = target.key_file.clone().map(|place| Belonging { place, new: keys });
+        let others: Vec<_> = keys.into_iter().collect();
         stopped.replace(self.database.path(), &others).map_err(BackupError::Place)
     }
 }

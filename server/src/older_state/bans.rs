@@ -47,15 +47,25 @@ impl Past {
     /// Of a database at `revision` that is known to be older by `evidence`.
     pub fn of(revision: i64, evidence: &Evidence) -> Self {
         let made_at = if let Evidence::Restored { made_at, .. } = evidence { Some(*made_at) } else { None };
-        // What was written since it was noticed is of the history that is there.
-        let revision =
-            if let Evidence::Followed { revision: found, .. } = evidence { revision.min(*found) } else { revision };
-        Self { revision, made_at: made_at.and_then(|at| at.try_into().ok()) }
+        Self { revision: revision.min(shared_with(evidence)), made_at: made_at.and_then(|at| at.try_into().ok()) }
     }
 
     /// Revisions of one epoch go on from where an older state was accepted: those of the epoch before say nothing of it.
     fn lacks(&self, body: &Body) -> bool {
         body.revision.is_some_and(|at| at > self.revision) || self.made_at.is_some_and(|made_at| body.epoch > made_at)
+    }
+}
+
+/// To which revision at most the database has the history that was lost. What was written since it was noticed, the note of that too, is of
+/// the history that is there.
+fn shared_with(evidence: &Evidence) -> i64 {
+    match evidence {
+        Evidence::Restored { revision, .. } | Evidence::Log { revision, .. } => *revision,
+        // Where it had come as far, or further, its history is another one from somewhere before that: nobody knows from where.
+        Evidence::Mark { marked: known, revision, .. } | Evidence::Followed { followed: known, revision } => {
+            if known > revision { *revision } else { 0 }
+        }
+        Evidence::Head { .. } | Evidence::Key { .. } => i64::MAX,
     }
 }
 

@@ -11,6 +11,6 @@ mod tests;
 
 pub(super) use copy::{copy, peek, read, summary};
 pub(super) use file::{open, would_open};
-pub use replace::StoppedStore;
+pub use replace::{Belonging, StoppedStore};
 pub(super) use rights::open_to_others;
 pub(super) use schema::is_spires;

@@ -19,7 +19,7 @@ use crate::ca::rotation::by_hand::{
 use crate::ca::upstream;
 use crate::clock::Moment;
 use crate::facts::tier::{TierAuthority, TierCredential};
-use crate::store::Transaction;
+use crate::store::{StoreError, Transaction};
 
 impl Performer {
     /// Carries out an order, if the journal lets it; what it was about.
@@ -184,13 +184,13 @@ impl Performer {
         let state =
             AuthorityState { id: id.to_ascii_lowercase(), expires_at_unix: root.expires_at, ..Default::default() };
         let change = move |tx: &Transaction<'_>| match action {
-            Action::Taint => tx.put_tier_authority(&TierAuthority { tainted: true, ..root.clone() }),
-            Action::Revoke => tx.remove_tier_authority(&root),
+            Action::Taint => tx.taint_tier_authority(&root),
+            Action::Revoke => tx.remove_tier_authority(&root).map(|()| true),
         };
         self.persist(self.journal.clone().disown(std::slice::from_ref(&state.id))).await?;
-        self.store.change(change).await.map_err(CaError::from)?;
+        let was_there = self.store.change(change).await.map_err(CaError::from)?;
         self.read_tiers().await?;
-        Ok(state)
+        if was_there { Ok(state) } else { Err(OrderRefusal::SignedNoOld(action).into()) }
     }
 
     /// What an order says of a key that a server below has published.
@@ -209,14 +209,17 @@ impl Performer {
         let id = told.first().and_then(TierAuthority::key_id).unwrap_or_default().to_owned();
         let expires_at_unix = told.iter().map(|key| key.expires_at).max().unwrap_or_default();
         let change = move |tx: &Transaction<'_>| {
-            told.iter().try_for_each(|key| match action {
-                Action::Taint => tx.put_tier_authority(&TierAuthority { tainted: true, ..key.clone() }),
-                Action::Revoke => tx.remove_tier_authority(key),
+            told.iter().try_fold(false, |was_there, key| match action {
+                Action::Taint => Ok(tx.taint_tier_authority(key)? || was_there),
+                Action::Revoke => tx.remove_tier_authority(key).map(|()| true),
             })
         };
-        self.store.change(change).await.map_err(CaError::from)?;
+        let was_there = self.store.change::<_, StoreError>(change).await.map_err(CaError::from)?;
         self.read_tiers().await?;
-        Ok(AuthorityState { id, expires_at_unix, ..Default::default() })
+        match was_there {
+            true => Ok(AuthorityState { id, expires_at_unix, ..Default::default() }),
+            false => Err(OrderRefusal::OtherId.into()),
+        }
     }
 
     /// The authority above has called these roots tainted: the CA that signs, and the next, hang on others when this is done.

@@ -1,6 +1,8 @@
 use ironroot_api::TrustDomain;
 
 use super::*;
+use crate::facts::through::serial_through;
+use crate::facts::tier::{Publisher, TierAuthority, TierCredential, TierOrigin};
 use crate::issuance_log::{Event, IssuanceLog};
 use crate::store::Store;
 
@@ -122,5 +124,70 @@ async fn a_recovered_ban_holds_for_the_certificate_under_every_id() {
     let gone = who([1; 32]).await.expect("read").expect("known by its certificate");
     assert!(gone.banned && gone.spiffe_id == id("gone"));
     assert!(who([2; 32]).await.expect("read").expect("known").banned, "who has the certificate now is banned with it");
+    store.close().await;
+}
+
+/// The note that it is older, and whatever else is written while it waits, raises the revision to that of the ban, and beyond.
+#[tokio::test]
+async fn a_ban_that_was_the_first_change_behind_an_older_state_is_given_again_however_that_is_known() {
+    let log = |revision| Evidence::Log { logged: revision + 1, revision };
+    let mark = |marked, revision| Evidence::Mark { path: "/mark".to_owned(), marked, revision };
+    let evidences: [&dyn Fn(i64) -> Evidence; 5] = [
+        &|revision| Evidence::Restored { made_at: i64::MAX, revision },
+        &log,
+        &|revision| mark(revision + 1, revision),
+        // Another history that has come as far as the ban by itself.
+        &|revision| mark(revision, revision),
+        &|revision| Evidence::Followed { followed: revision + 1, revision },
+    ];
+    for evidence in evidences {
+        let directory = tempfile::tempdir().expect("directory");
+        let issuance = directory.path().join("issuance");
+        let trust_domain = TrustDomain::new("td").expect("legal");
+        let store = Store::open(&directory.path().join("datastore.sqlite3"), &trust_domain).expect("opens");
+        let known = AgentRecord::example("known");
+        store.change::<_, StoreError>(move |tx| tx.put_agent(&known).map(drop)).await.expect("put");
+        let (revision, _) = store.change::<_, StoreError>(|tx| tx.place()).await.expect("read");
+        let evidence = evidence(revision);
+        let is_fork = matches!(&evidence, Evidence::Mark { marked, .. } if *marked == revision);
+        log_of(&issuance, &[&[(revision + i64::from(!is_fork), "BanAgent", id("first").to_string())]]);
+        let noted = evidence.clone();
+        store.change::<_, StoreError>(move |tx| tx.note_older_state(&noted, 1)).await.expect("noted");
+        let accepted = crate::older_state::accept(&store, None, &issuance, 2).await.expect("accepted");
+        assert_eq!(accepted.recovered_bans.agents, [id("first").to_string()], "{evidence:?}");
+        store.close().await;
+    }
+}
+
+#[tokio::test]
+async fn the_keys_that_an_agent_has_published_go_with_its_ban_whoever_brings_that() {
+    let directory = tempfile::tempdir().expect("directory");
+    let trust_domain = TrustDomain::new("td").expect("legal");
+    let store = Store::open(&directory.path().join("datastore.sqlite3"), &trust_domain).expect("opens");
+    let names = ["unknown", "known", "twin", "carried", "carried-twin", "good"];
+    let put = move |tx: &Transaction<'_>| {
+        for (name, certificate_sha256) in [("known", None), ("twin", Some([1; 32])), ("carried-twin", Some([2; 32]))] {
+            tx.put_agent(&AgentRecord { spiffe_id: id(name), certificate_sha256, ..AgentRecord::example("x") })?;
+        }
+        for (number, name) in (1..).zip(names) {
+            let serial = serial_through(&id(name), number << 64).to_string();
+            let publisher = Publisher { serial, ..id("gateway").into() };
+            let credential = TierCredential::JwtKey { key_id: name.to_owned(), spki: vec![1] };
+            let origin = TierOrigin::Below(publisher);
+            tx.put_tier_authority(&TierAuthority { origin, credential, expires_at: i64::MAX, tainted: false })?;
+        }
+        Ok::<_, StoreError>(())
+    };
+    store.change(put).await.expect("put");
+    let agents = [("unknown", None), ("known", None), ("another", Some([1; 32]))].map(|(name, of)| (id(name), of));
+    let bans = LoggedBans { agents: agents.into(), devices: BTreeSet::new() };
+    store.change::<_, StoreError>(move |tx| bans.give(tx, 7)).await.expect("given");
+    let carry = |tx: &Transaction<'_>| {
+        let carried = AgentRecord { spiffe_id: id("carried"), banned: true, ..AgentRecord::example("x") };
+        carry_ban(tx, &AgentRecord { certificate_sha256: Some([2; 32]), ..carried })
+    };
+    assert!(store.change::<_, StoreError>(carry).await.expect("carried"));
+    let left = store.tier_authorities().await.expect("read").authorities;
+    assert_eq!(left.iter().filter_map(TierAuthority::key_id).collect::<Vec<_>>(), ["good"]);
     store.close().await;
 }

@@ -101,6 +101,30 @@ async fn a_key_from_below_is_shown_while_an_entry_of_its_publishers_id_gives_tha
 }
 
 #[tokio::test]
+async fn what_is_tainted_is_what_is_there_and_what_has_gone_does_not_come_back() {
+    for fixture in Fixture::of_each_engine() {
+        let (stays, goes) = (jwt(below("/a"), "k", 5), jwt(below("/b"), "k", 5));
+        let (put, gone) = (stays.clone(), goes.clone());
+        let change = move |tx: &Transaction<'_>| {
+            tx.put_tier_authority(&put)?;
+            tx.put_tier_authority(&gone)?;
+            tx.remove_tier_authority(&gone)
+        };
+        fixture.store.change::<_, StoreError>(change).await.expect("written");
+        // As somebody read it before the one went, and before the other was published again, for longer.
+        let longer = TierAuthority { expires_at: 9, ..stays.clone() };
+        let (republished, tainted) = (longer.clone(), stays);
+        let change = move |tx: &Transaction<'_>| {
+            tx.put_tier_authority(&republished)?;
+            Ok::<_, StoreError>((tx.taint_tier_authority(&tainted)?, tx.taint_tier_authority(&goes)?))
+        };
+        assert_eq!(fixture.store.change(change).await.expect("written"), (true, false));
+        let read = fixture.store.tier_authorities().await.expect("read");
+        assert_eq!((read.authorities, read.revision), (vec![TierAuthority { tainted: true, ..longer }], 5));
+    }
+}
+
+#[tokio::test]
 async fn a_damaged_row_is_told_by_its_name() {
     for fixture in Fixture::of_each_engine() {
         for (kind, origin) in [("rune", ""), ("jwt", "web")] {

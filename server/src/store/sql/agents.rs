@@ -33,7 +33,8 @@ impl Facts<'_> {
 }
 
 impl Transaction<'_> {
-    /// Adds the agent or replaces its row; returns its place in lists, which it keeps.
+    /// Adds the agent or replaces its row; returns its place in lists, which it keeps. Of one that is banned in it, the keys of tokens that it
+    /// has published go.
     pub fn put_agent(&self, agent: &AgentRecord) -> Result<i64, StoreError> {
         let put = "INSERT INTO agents (spiffe_id, attestation_type, serial, not_after, new_serial, new_not_after, can_reattest,
                                        banned, selectors, agent_version, ek_sha256, certificate_sha256)
@@ -60,17 +61,20 @@ impl Transaction<'_> {
             &agent.ek_sha256,
             &agent.certificate_sha256,
         ];
-        self.note(Changed::Agent(agent.spiffe_id.clone()));
-        self.sql.one(put, &values, |row| row.get(0))
+        let seq = self.sql.one(put, &values, |row| row.get(0))?;
+        match agent.banned {
+            true => self.shut_out(std::slice::from_ref(&agent.spiffe_id))?,
+            false => self.note(Changed::Agent(agent.spiffe_id.clone())),
+        }
+        Ok(seq)
     }
 
-    /// Shuts the agent out; false if there is none of that ID.
+    /// Shuts the agent out; false if there is none of that ID. The keys of tokens that it has published go.
     pub fn ban_agent(&self, id: &SpiffeId) -> Result<bool, StoreError> {
         let ban = format!("{BAN} WHERE spiffe_id = ?1");
         let banned = self.sql.execute(&ban, &[&id.as_str()])? == 1;
         if banned {
-            self.note(Changed::Agent(id.clone()));
-            self.remove_keys_published_through(std::slice::from_ref(id))?;
+            self.shut_out(std::slice::from_ref(id))?;
         }
         Ok(banned)
     }
@@ -78,8 +82,8 @@ impl Transaction<'_> {
     /// Shuts out every agent that attested with that endorsement key; returns their IDs. The keys of tokens that they have published go.
     pub fn ban_agents_of(&self, ek_sha256: &[u8; 32]) -> Result<Vec<SpiffeId>, StoreError> {
         let ban = format!("{BAN} WHERE ek_sha256 = ?1 RETURNING spiffe_id");
-        let banned = self.noted_agents(self.sql.all(&ban, &[ek_sha256], |row| row.get(0))?)?;
-        self.remove_keys_published_through(&banned)?;
+        let banned = ids(self.sql.all(&ban, &[ek_sha256], |row| row.get(0))?)?;
+        self.shut_out(&banned)?;
         Ok(banned)
     }
 
@@ -98,16 +102,25 @@ impl Transaction<'_> {
         let remove =
             "DELETE FROM agents WHERE (can_reattest OR ?2) AND NOT banned AND not_after < ?1 AND new_not_after < ?1
                       RETURNING spiffe_id";
-        self.noted_agents(self.sql.all(remove, &[&time, &tofu], |row| row.get(0))?)
+        let removed = ids(self.sql.all(remove, &[&time, &tofu], |row| row.get(0))?)?;
+        self.note_agents(&removed);
+        Ok(removed)
     }
 
-    /// The agents of these IDs, each noted as changed.
-    fn noted_agents(&self, ids: Vec<String>) -> Result<Vec<SpiffeId>, StoreError> {
-        let parse = |id: String| SpiffeId::parse(&id).map_err(|e| StoreError::Corrupt(format!("agent {id:?}: {e}")));
-        let ids = ids.into_iter().map(parse).collect::<Result<Vec<_>, _>>()?;
-        ids.iter().for_each(|id| self.note(Changed::Agent(id.clone())));
-        Ok(ids)
+    /// What each ban does, whoever gave it, beside the agent's own row: every verb that makes a banned one of it calls this.
+    fn shut_out(&self, agents: &[SpiffeId]) -> Result<(), StoreError> {
+        self.note_agents(agents);
+        self.remove_keys_published_through(agents)
     }
+
+    fn note_agents(&self, agents: &[SpiffeId]) {
+        agents.iter().for_each(|id| self.note(Changed::Agent(id.clone())));
+    }
+}
+
+fn ids(rows: Vec<String>) -> Result<Vec<SpiffeId>, StoreError> {
+    let parse = |id: String| SpiffeId::parse(&id).map_err(|e| StoreError::Corrupt(format!("agent {id:?}: {e}")));
+    rows.into_iter().map(parse).collect()
 }
 
 fn record(row: &Row<'_>) -> Result<(i64, AgentRecord), StoreError> {

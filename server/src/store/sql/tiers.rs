@@ -51,6 +51,18 @@ impl Transaction<'_> {
         self.note_tiers()
     }
 
+    /// Calls what its origin has told of this authority tainted; false if that is not there any more: a ban, or its publisher's last entry, may
+    /// have taken it away since somebody read it.
+    pub fn taint_tier_authority(&self, authority: &TierAuthority) -> Result<bool, StoreError> {
+        let taint = "UPDATE tier_authorities SET tainted = TRUE WHERE kind = ?1 AND name = ?2 AND origin = ?3 AND credential = ?4";
+        let Key { kind, name, origin } = key(authority);
+        let is_there = self.sql.execute(taint, &[&kind, &name, &origin, &credential(authority)])? > 0;
+        if is_there {
+            self.note_tiers()?;
+        }
+        Ok(is_there)
+    }
+
     /// Removes what its origin has told of this authority.
     pub fn remove_tier_authority(&self, authority: &TierAuthority) -> Result<(), StoreError> {
         let remove = "DELETE FROM tier_authorities WHERE kind = ?1 AND name = ?2 AND origin = ?3";

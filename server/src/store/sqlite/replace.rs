@@ -6,7 +6,7 @@
 //! While the mark is there no server starts: whoever was cut off between two files does it once more.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::file::{self, beside, remove_if_there};
@@ -18,6 +18,15 @@ const MARK: &str = ".restoring";
 const ASIDE: &str = ".replaced";
 /// What was replaced before that is kept, too, with a number behind; whoever has restored so often looks through them first.
 const MAX_KEPT: usize = 9;
+
+/// A file that belongs to the database.
+#[derive(Clone, Debug)]
+pub struct Belonging {
+    /// Its place.
+    pub place: PathBuf,
+    /// What comes there, on the file system of that place; none: what is there stays.
+    pub new: Option<PathBuf>,
+}
 
 /// The place of a database on which no server is running, and none can start.
 #[derive(Debug)]
@@ -55,20 +64,28 @@ impl StoppedStore {
         beside(&self.path, ASIDE)
     }
 
-    /// Puts `draft` in the database's place, and each of `others` (what, where) in its own. All of them are on the disk already, each
-    /// on the file system of its place. What was there is kept aside.
-    pub fn replace(self, draft: &Path, others: &[(PathBuf, PathBuf)]) -> Result<(), StoreError> {
+    /// Whether there is a file at `place` that belongs to the database [that was last used](Self::last_used): one that a replacement has put
+    /// there before it was cut off does not.
+    pub fn has(&self, place: &Path) -> bool {
+        let is_it = |named: &[u8]| named == place.as_os_str().as_encoded_bytes();
+        let was_there = || fs::read(beside(&self.path, MARK)).unwrap_or_default().split(|byte| *byte == 0).any(is_it);
+        place.exists() && (!self.is_cut_off() || (was_there() && !beside(place, ASIDE).exists()))
+    }
+
+    /// Puts `draft` in the database's place, and each of `others` in its own. All of them are on the disk already, each on the file system
+    /// of its place. What was there is kept aside.
+    pub fn replace(self, draft: &Path, others: &[Belonging]) -> Result<(), StoreError> {
         let failed = |e| StoreError::open(&self.path, e);
+        let mark = beside(&self.path, MARK);
         if !self.is_cut_off() {
-            let places = others.iter().map(|(_, place)| beside(place, ASIDE));
+            let places = others.iter().map(|other| beside(&other.place, ASIDE));
             let before: Vec<_> = [self.aside(), beside(&self.aside(), "-wal")].into_iter().chain(places).collect();
             self.keep(&before).map_err(failed)?;
+            write_mark(&mark, others).map_err(failed)?;
         }
-        let mark = beside(&self.path, MARK);
-        File::create(&mark).and_then(|file| file.sync_all()).and_then(|()| sync_directory(&mark)).map_err(failed)?;
         self.set_database_aside()?;
         remove_if_there(&beside(&self.path, "-shm"))?;
-        for (new, place) in others {
+        for (place, new) in others.iter().filter_map(|other| Some((&other.place, other.new.as_ref()?))) {
             set_aside(place, &beside(place, ASIDE))
                 .and_then(|()| put(new, place))
                 .map_err(|e| StoreError::open(place, e))?;
@@ -118,6 +135,17 @@ impl StoppedStore {
 /// Whether a replacement of the database at `path` was begun and not ended.
 pub(super) fn is_cut_off(path: &Path) -> bool {
     beside(path, MARK).exists()
+}
+
+/// It names those of the files that are there, each ended by a zero byte: whoever does it once more knows them from those that came.
+fn write_mark(mark: &Path, others: &[Belonging]) -> io::Result<()> {
+    let there = others.iter().map(|other| &other.place).filter(|place| place.exists());
+    let names: Vec<u8> = there.flat_map(|place| [place.as_os_str().as_encoded_bytes(), b"\0"].concat()).collect();
+    let draft = beside(mark, ".draft");
+    let mut file = File::create(&draft)?;
+    file.write_all(&names)?;
+    file.sync_all()?;
+    put(&draft, mark)
 }
 
 /// Moves what is there; one that was set aside before a cut is kept, since what is there now is new.
