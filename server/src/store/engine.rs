@@ -33,8 +33,11 @@ pub(super) trait Engine: Send + 'static {
     /// Ends a transaction that writes. After an error nothing of it is in the database, unless that is [`StoreError::OutcomeUnknown`].
     fn commit(&mut self) -> Result<(), StoreError>;
 
-    /// Whether the connection is another one than when this was asked last: what it leads to may have another history.
-    fn is_another_connection(&mut self) -> bool;
+    /// Whether the connection is another one than that which [`was_checked`](Self::was_checked): what it leads to may have another history.
+    fn is_unchecked(&self) -> bool;
+
+    /// What the connection leads to has the history that was followed.
+    fn was_checked(&mut self);
 
     /// Ends the transaction, if one is open, without its changes.
     fn rollback(&self);

@@ -3,17 +3,19 @@
 mod batch;
 mod doubt;
 mod job;
+mod unfollowed;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::{error, info};
+use tracing::error;
 
 use self::batch::Batch;
 use self::doubt::Doubt;
 use self::job::{Job, Work};
+use self::unfollowed::Unfollowed;
 use super::engine::{Engine, Next};
 use super::feed::{Feed, Follower};
 use super::{Facts, StoreError, Transaction};
@@ -93,7 +95,8 @@ impl Writer {
         let (queue, messages) = mpsc::channel(QUEUE);
         let trouble = Trouble::default();
         let (halt, halted) = watch::channel(None);
-        let desk = Desk { engine, feed: Feed::default(), trouble: trouble.clone(), doubt: None, halt };
+        let desk =
+            Desk { engine, feed: Feed::default(), trouble: trouble.clone(), doubt: None, unfollowed: None, halt };
         let run = move || desk.work(messages);
         thread::Builder::new().name("store".into()).spawn(run).map_err(|e| StoreError::Sql(Arc::new(e)))?;
         Ok(Self { queue, trouble, halted })
@@ -170,6 +173,8 @@ struct Desk<E> {
     trouble: Trouble,
     /// A commit whose answer was lost. Nothing is written behind it before it is known what became of it.
     doubt: Option<Doubt>,
+    /// A commit that is done and not followed yet. Nothing is written behind it before it is.
+    unfollowed: Option<Unfollowed>,
     halt: watch::Sender<Option<StoreError>>,
 }
 
@@ -184,6 +189,7 @@ impl<E: Engine> Desk<E> {
             }
         }
         self.give_up_doubt();
+        self.give_up_unfollowed();
         self.engine.close();
         if let Some(done) = closing {
             let _ = done.send(());
@@ -224,29 +230,35 @@ impl<E: Engine> Desk<E> {
     /// Commits all jobs, in one transaction unless the engine gives one up half-way (a full disk): then the jobs after it get a
     /// transaction of their own. Callers hear of it once whoever follows has taken it in.
     fn commit_all(&mut self, mut jobs: VecDeque<Box<dyn Job>>) {
-        let mut tries = 1;
+        // How often what is at the front was tried in vain.
+        let mut failed = 0;
         while self.doubt.is_some() || !jobs.is_empty() {
-            if let Err(why) = self.begin(&mut jobs, tries) {
-                self.trouble.note(&why, "database refused a transaction", jobs.len());
-                jobs.drain(..).for_each(|job| job.answer(Err(why.clone())));
-                return self.end_old_doubt();
+            match self.begin(&mut jobs) {
+                Ok(again) => failed += again,
+                Err(why) => {
+                    self.trouble.note(&why, "database refused a transaction", jobs.len());
+                    jobs.drain(..).for_each(|job| job.answer(Err(why.clone())));
+                    return self.end_old_doubt();
+                }
+            }
+            if jobs.is_empty() {
+                // There was a doubt, and it is answered.
+                return self.engine.rollback();
             }
             let changes_before = self.engine.rows_changed();
-            let mut batch = Batch::default();
+            let mut batch = Batch::after(failed);
             let fate = batch.run_and_commit(&mut self.engine, &mut jobs, &self.trouble);
             if let Err(why) = &fate
-                && tries < MAX_TRIES
+                && batch.tries < MAX_TRIES
                 && self.is_worth_another_try(why)
             {
-                info!(error = why as &dyn std::error::Error, changes = batch.jobs.len(), "changes are tried again");
-                tries += 1;
-                batch.jobs.into_iter().rev().for_each(|job| jobs.push_front(job));
+                failed = batch.try_again(why, &mut jobs);
                 continue;
             }
+            failed = 0;
             let changed = self.engine.rows_changed() > changes_before;
             match (fate, batch.id) {
                 (Err(StoreError::OutcomeUnknown(why)), Some(id)) => {
-                    tries += 1;
                     self.doubt = Some(Doubt::new(batch, id, why));
                 }
                 (fate, _) => self.finish(batch, fate, changed),
@@ -254,21 +266,29 @@ impl<E: Engine> Desk<E> {
         }
     }
 
-    /// Begins a transaction behind all that was committed, in the history that was followed.
-    fn begin(&mut self, jobs: &mut VecDeque<Box<dyn Job>>, tries: usize) -> Result<(), StoreError> {
+    /// Begins a transaction behind all that was committed, in the history that was followed. How often what is to be done in it before all
+    /// others was tried in vain.
+    fn begin(&mut self, jobs: &mut VecDeque<Box<dyn Job>>) -> Result<usize, StoreError> {
         let halted = self.halt.borrow().clone();
         if let Some(why) = halted {
             self.give_up_doubt();
             return Err(why);
         }
+        if self.unfollowed.is_some() {
+            self.catch_up()?;
+        }
         self.engine.begin()?;
-        let stands = match self.engine.is_another_connection() {
-            true => self.feed.check(&self.engine.facts()),
-            false => Ok(()),
-        };
-        if let Err(why) = stands.and_then(|()| self.resolve_doubt(jobs, tries)) {
+        self.check_history().and_then(|()| self.resolve_doubt(jobs)).map_err(|why| {
             self.engine.rollback();
-            return Err(self.noting_history(why));
+            self.noting_history(why)
+        })
+    }
+
+    /// A check that failed, for whatever reason, is done again before anything is written.
+    fn check_history(&mut self) -> Result<(), StoreError> {
+        if self.engine.is_unchecked() {
+            self.feed.check(&self.engine.facts())?;
+            self.engine.was_checked();
         }
         Ok(())
     }
@@ -287,20 +307,18 @@ impl<E: Engine> Desk<E> {
     }
 
     /// Has what was committed taken in, and answers.
-    fn finish(&mut self, batch: Batch, mut fate: Result<(), StoreError>, changed: bool) {
+    fn finish(&mut self, batch: Batch, fate: Result<(), StoreError>, changed: bool) {
         match &fate {
             Err(why) => self.trouble.note(why, "database refused a commit", batch.jobs.len()),
             Ok(()) if changed => self.trouble.set(None),
             Ok(()) => {}
         }
-        let is_news = fate.is_ok() && !batch.noted.is_empty();
-        if is_news {
-            fate = self.catch_up();
+        if fate.is_err() || batch.noted.is_empty() {
+            return batch.answer(&fate);
         }
-        batch.jobs.into_iter().for_each(|job| job.answer(fate.clone()));
-        if is_news {
-            self.engine.tell_others();
-        }
+        self.unfollowed = Some(Unfollowed::new(batch));
+        // Whoever waits for the commit is answered by that.
+        let _ = self.catch_up();
     }
 
     fn catch_up(&mut self) -> Result<(), StoreError> {
@@ -308,6 +326,7 @@ impl<E: Engine> Desk<E> {
         if let Err(why) = &caught_up {
             self.trouble.note(why, "what is in the database could not be taken into memory", 0);
         }
+        self.settle(&caught_up);
         caught_up
     }
 

@@ -198,7 +198,8 @@ async fn a_follower_that_fails_is_trouble_and_is_told_the_same_again() {
         told(&sound);
         *works.lock().expect("no panic") = false;
         let refused = fixture.store.put_ca_journal("", b"journal".to_vec()).await;
-        assert!(matches!(refused, Err(StoreError::Locked)), "whoever asked is not told that it is in force");
+        let Err(StoreError::OutcomeUnknown(why)) = refused else { panic!("{refused:?}") };
+        assert_eq!(why.to_string(), StoreError::Locked.to_string(), "it is done, and not known to be in force");
         assert!(fixture.store.trouble().is_some());
         assert_eq!(told(&sound), [Some(vec![Changed::CaJournal])], "the others go on");
         *works.lock().expect("no panic") = true;

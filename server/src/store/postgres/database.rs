@@ -43,7 +43,7 @@ pub(in crate::store) struct Database {
     has_looked: bool,
     /// The name that no other server has meanwhile.
     claimed: Option<String>,
-    /// Whether its connection is another one than that on which was looked last what the log says.
+    /// Whether its connection is another one than that on which was compared last what the log says.
     is_new: bool,
     changed_before: u64,
 }
@@ -164,8 +164,12 @@ impl Engine for Database {
         Err(if is_certain { why } else { StoreError::OutcomeUnknown(Arc::new(why)) })
     }
 
-    fn is_another_connection(&mut self) -> bool {
-        std::mem::take(&mut self.is_new)
+    fn is_unchecked(&self) -> bool {
+        self.is_new
+    }
+
+    fn was_checked(&mut self) {
+        self.is_new = false;
     }
 
     fn rollback(&self) {

@@ -1,5 +1,6 @@
 //! What only a server of its own can do to a store: refuse, vanish, freeze, come back, lose an answer.
 
+mod commits;
 mod faults;
 mod places;
 mod servers;

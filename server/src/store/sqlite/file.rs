@@ -73,9 +73,11 @@ impl Engine for Database {
         self.run("COMMIT")
     }
 
-    fn is_another_connection(&mut self) -> bool {
+    fn is_unchecked(&self) -> bool {
         false
     }
+
+    fn was_checked(&mut self) {}
 
     fn rollback(&self) {
         if !self.connection.is_autocommit()

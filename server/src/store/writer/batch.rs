@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use tracing::info;
+
 use super::Trouble;
 use super::job::Job;
 use crate::store::engine::Engine;
@@ -15,9 +17,28 @@ pub(super) struct Batch {
     pub noted: Vec<Changed>,
     /// What names its rows in the change log; none if it has none there.
     pub id: Option<[u8; 16]>,
+    /// How often it was tried, this time included.
+    pub tries: usize,
 }
 
 impl Batch {
+    /// One whose first change was tried so often in vain.
+    pub fn after(failed: usize) -> Self {
+        Self { tries: failed + 1, ..Self::default() }
+    }
+
+    /// Puts its changes before all others again; how often they were tried in vain.
+    pub fn try_again(self, why: &(dyn std::error::Error + 'static), jobs: &mut VecDeque<Box<dyn Job>>) -> usize {
+        info!(error = why, changes = self.jobs.len(), "changes are tried again");
+        self.jobs.into_iter().rev().for_each(|job| jobs.push_front(job));
+        self.tries
+    }
+
+    /// Tells everybody who waits.
+    pub fn answer(self, fate: &Result<(), StoreError>) {
+        self.jobs.into_iter().for_each(|job| job.answer(fate.clone()));
+    }
+
     /// Does the jobs that wait, until all are done or the transaction does not stand any more, and commits.
     pub fn run_and_commit(
         &mut self,

@@ -33,25 +33,24 @@ impl Doubt {
 
 impl<E: Engine> Desk<E> {
     /// Within a transaction that has the lock of all that write: the one in doubt is over. What is not in the database is to be done again,
-    /// before all others.
-    pub(super) fn resolve_doubt(&mut self, jobs: &mut VecDeque<Box<dyn Job>>, tries: usize) -> Result<(), StoreError> {
-        let Some(Doubt { id, .. }) = self.doubt else { return Ok(()) };
+    /// before all others; how often that was tried in vain.
+    pub(super) fn resolve_doubt(&mut self, jobs: &mut VecDeque<Box<dyn Job>>) -> Result<usize, StoreError> {
+        let Some(Doubt { id, .. }) = self.doubt else { return Ok(0) };
         //= FLT-S27 server faults: "looked for until it is known"
         let is_there = self.engine.facts().has_commit(id)?;
-        let Some(Doubt { batch, why, .. }) = self.doubt.take() else { return Ok(()) };
+        let Some(Doubt { batch, why, .. }) = self.doubt.take() else { return Ok(0) };
         if is_there {
             info!(changes = batch.jobs.len(), "a commit whose answer was lost is in the database");
             self.engine.rollback();
             self.finish(batch, Ok(()), true);
-            return self.engine.begin();
+            // To follow it may have taken another connection, or have failed.
+            return self.begin(jobs);
         }
-        if tries >= MAX_TRIES {
-            batch.jobs.into_iter().for_each(|job| job.answer(Err(StoreError::Unreachable(why.clone()))));
-            return Ok(());
+        if batch.tries >= MAX_TRIES {
+            batch.answer(&Err(StoreError::Unreachable(why)));
+            return Ok(0);
         }
-        info!(error = &*why as &dyn std::error::Error, changes = batch.jobs.len(), "changes are tried again");
-        batch.jobs.into_iter().rev().for_each(|job| jobs.push_front(job));
-        Ok(())
+        Ok(batch.try_again(&*why, jobs))
     }
 
     /// Ends the wait for a commit's fate that lasts too long.

@@ -17,7 +17,7 @@ use crate::store::ShownToken;
 const LOOKS: usize = 200;
 
 /// Waits until the store takes changes again.
-async fn recovered(store: &Store) {
+pub(super) async fn recovered(store: &Store) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
     while let Err(why) = store.probe().await {
         assert!(tokio::time::Instant::now() < deadline, "{why}");
@@ -70,7 +70,7 @@ async fn a_connection_that_was_ended_between_two_changes_is_not_noticed() {
     add(&store, "b").await.expect("writes");
 }
 
-fn end_connections(cluster: &Cluster, database: &str) {
+pub(super) fn end_connections(cluster: &Cluster, database: &str) {
     let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
                WHERE datname = current_database() AND pid <> pg_backend_pid()";
     cluster.sql(database, end);
@@ -96,12 +96,17 @@ async fn a_change_whose_commit_was_ended_is_done_once() {
 
 /// What goes wrong between a store and the database's socket.
 #[derive(Clone, Default)]
-struct Between {
+pub(super) struct Between {
     /// The answers to the next commit are lost.
-    loses: Arc<AtomicBool>,
+    pub loses: Arc<AtomicBool>,
+    /// No commit gets through; whoever comes after one that did not is turned away once.
+    pub swallows: Arc<AtomicBool>,
+    pub swallowed: Arc<AtomicUsize>,
+    /// The connection ends with the first question behind the next commit, and nobody is let through from then on.
+    pub cuts_behind: Arc<AtomicBool>,
     /// Nobody is let through.
-    away: Arc<AtomicBool>,
-    turned_away: Arc<AtomicUsize>,
+    pub away: Arc<AtomicBool>,
+    pub turned_away: Arc<AtomicUsize>,
 }
 
 /// Carries everything else.
@@ -111,27 +116,39 @@ fn losing_answers(place: &Path, port: u16, between: &Between) -> String {
     let (listener, server) = (UnixListener::bind(directory.join(&socket)).expect("listens"), place.join(socket));
     let between = between.clone();
     std::thread::spawn(move || {
+        let mut turned = 0;
         for client in listener.incoming().map_while(Result::ok) {
-            if between.away.load(Ordering::Relaxed) {
+            let is_next =
+                between.swallows.load(Ordering::Relaxed) && between.swallowed.load(Ordering::Relaxed) > turned;
+            turned += usize::from(is_next);
+            if is_next || between.away.load(Ordering::Relaxed) {
                 between.turned_away.fetch_add(1, Ordering::Relaxed);
                 continue;
             }
-            let (server, loses) = (UnixStream::connect(&server).expect("connects"), between.loses.clone());
-            std::thread::spawn(move || carry(client, server, &loses));
+            let (server, between) = (UnixStream::connect(&server).expect("connects"), between.clone());
+            std::thread::spawn(move || carry(client, server, &between));
         }
     });
     directory.display().to_string()
 }
 
-fn carry(client: UnixStream, server: UnixStream, loses: &AtomicBool) {
+fn carry(client: UnixStream, server: UnixStream, between: &Between) {
     let (mut answers, mut back) = (server.try_clone().expect("a handle"), client.try_clone().expect("a handle"));
     std::thread::spawn(move || std::io::copy(&mut answers, &mut back));
-    let (mut from, mut to, mut piece) = (client, server, [0; 16 * 1024]);
+    let (mut from, mut to, mut piece, mut committed) = (client, server, [0; 16 * 1024], false);
     while let Ok(length @ 1..) = from.read(&mut piece) {
         let sent = &piece[..length];
-        if sent.windows(6).any(|word| word == b"COMMIT") && loses.swap(false, Ordering::Relaxed) {
+        let commits = sent.windows(6).any(|word| word == b"COMMIT");
+        if commits && between.loses.swap(false, Ordering::Relaxed) {
             from.shutdown(std::net::Shutdown::Both).expect("cut");
         }
+        if committed || commits && between.swallows.load(Ordering::Relaxed) {
+            between.away.store(committed, Ordering::Relaxed);
+            between.swallowed.fetch_add(usize::from(!committed), Ordering::Relaxed);
+            from.shutdown(std::net::Shutdown::Both).expect("cut");
+            break;
+        }
+        committed = commits && between.cuts_behind.swap(false, Ordering::Relaxed);
         if to.write_all(sent).is_err() {
             break;
         }
@@ -140,7 +157,7 @@ fn carry(client: UnixStream, server: UnixStream, loses: &AtomicBool) {
 }
 
 /// A store with a good token, and what goes wrong between it and the database.
-async fn store_behind(cluster: &Cluster, database: &str) -> (Store, Between) {
+pub(super) async fn store_behind(cluster: &Cluster, database: &str) -> (Store, Between) {
     let between = Between::default();
     let place = cluster.roots().parent().expect("a directory").to_owned();
     let behind = losing_answers(&place, cluster.port(), &between);
@@ -149,7 +166,7 @@ async fn store_behind(cluster: &Cluster, database: &str) -> (Store, Between) {
     (store, between)
 }
 
-async fn spend(store: Store) -> Result<ShownToken, StoreError> {
+pub(super) async fn spend(store: Store) -> Result<ShownToken, StoreError> {
     let spent = store.change(|tx| {
         let shown = tx.spend_join_token("once", 1)?;
         tx.put_agent(&agent("a"))?;
