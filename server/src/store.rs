@@ -40,7 +40,7 @@ pub use shown_token::ShownToken;
 pub use sql::{Facts, Transaction};
 pub use sqlite::{Belonging, StoppedStore};
 pub use summary::Summary;
-pub use token_use::TokenUse;
+pub use token_use::{REMEMBERED_AFTER_END, TokenUse};
 pub use writer::Queued;
 
 use crate::facts::older_state::Evidence;

@@ -62,13 +62,17 @@ impl Keeper {
 
     /// Runs until dropped.
     pub async fn run(mut self) {
-        let mut waiting = None;
+        let mut first = None;
         loop {
+            let asked = self.wishes.len();
             self.fetch().await;
-            // Whoever waits is told by that, and so is everybody who came meanwhile.
-            drop(waiting);
+            let before = (0..asked).map_while(|_| self.wishes.try_recv().ok());
+            for waiting in first.into_iter().chain(before) {
+                let _ = waiting.send(());
+            }
+            // Whoever came meanwhile is told by that: the issuer may have answered before.
             while self.wishes.try_recv().is_ok() {}
-            waiting = self.rest().await;
+            first = self.rest().await;
         }
     }
 
@@ -110,7 +114,7 @@ impl Keeper {
         loop {
             tokio::select! {
                 () = &mut due => return None,
-                // One that comes too soon is dropped: whoever waits is told that nothing will change now.
+                // One that comes too soon is dropped: whoever waits is told to come again.
                 Some(waiting) = self.wishes.recv() => if began.elapsed() >= COOLDOWN {
                     return Some(waiting);
                 },
@@ -120,19 +124,23 @@ impl Keeper {
 }
 
 impl Keys {
-    /// All keys, if the one of this ID is among them; waits for a fetch if it is not and one may be begun.
+    /// All keys, if the one of this ID is among them; waits for a fetch if it is not and one may be begun. That the issuer does not have it is
+    /// said after a fetch alone.
     pub async fn with(&self, key_id: &str) -> Result<Arc<IssuerKeys>, TokenRefusal> {
         if let Some(keys) = self.believed().filter(|keys| keys.has(key_id)) {
             return Ok(keys);
         }
         let (done, told) = oneshot::channel();
         self.wishes.try_send(done).map_err(|_| TokenRefusal::Busy(self.issuer.clone()))?;
-        // Dropped when it is over, whatever came of it.
-        let _ = told.await;
+        // Dropped where none was begun since.
+        let was_fetched = told.await.is_ok();
         let keys = self.believed().ok_or_else(|| TokenRefusal::NoKeys(self.issuer.clone()))?;
-        match keys.has(key_id) {
-            true => Ok(keys),
-            false => Err(JwtRefusal::UnknownIssuerKey(key_id.to_owned()).into()),
+        match (keys.has(key_id), was_fetched) {
+            (true, _) => Ok(keys),
+            (false, true) => Err(JwtRefusal::UnknownIssuerKey(key_id.to_owned()).into()),
+            (false, false) => {
+                Err(TokenRefusal::LookedJustNow { issuer: self.issuer.clone(), key_id: key_id.to_owned() })
+            }
         }
     }
 
@@ -176,10 +184,45 @@ mod tests {
         assert_eq!(refused, TokenRefusal::Busy("https://ci.example".to_owned()));
     }
 
+    /// A set of one key.
+    fn set(key_id: &str) -> String {
+        let point =
+            r#""x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0""#;
+        format!(r#"{{"keys":[{{"kid":"{key_id}","kty":"EC","crv":"P-256",{point}}}]}}"#)
+    }
+
+    //= EXC-07
+    #[tokio::test]
+    async fn a_key_that_no_fetch_looked_for_is_asked_for_again_and_not_refused_for_good() {
+        let directory = tempfile::tempdir().expect("directory");
+        let file = directory.path().join("keys.json");
+        std::fs::write(&file, set("k1")).expect("written");
+        let policy = IssuerPolicy { keys: KeySource::File(file.clone()), ..(*policy()).clone() };
+        let (keeper, keys) = Keeper::new(Arc::new(policy), KeyExchanges::default());
+        let keeping = tokio::spawn(keeper.run());
+        keys.with("k1").await.expect("read at the start");
+        std::fs::write(&file, set("k2")).expect("written");
+        let (issuer, key_id) = ("https://ci.example".to_owned(), "k2".to_owned());
+        let refused = keys.with("k2").await.expect_err("read just before");
+        assert_eq!(refused, TokenRefusal::LookedJustNow { issuer, key_id });
+        keeping.abort();
+    }
+
+    #[tokio::test]
+    async fn a_key_that_a_fetch_did_not_bring_is_unknown() {
+        let directory = tempfile::tempdir().expect("directory");
+        let file = directory.path().join("keys.json");
+        std::fs::write(&file, set("k1")).expect("written");
+        let policy = IssuerPolicy { keys: KeySource::File(file), ..(*policy()).clone() };
+        let (keeper, keys) = Keeper::new(Arc::new(policy), KeyExchanges::default());
+        // Its wish is there before the first fetch begins.
+        let (asked, ()) = tokio::join!(keys.with("k9"), async { drop(tokio::spawn(keeper.run())) });
+        assert_eq!(asked.expect_err("made up"), JwtRefusal::UnknownIssuerKey("k9".to_owned()).into());
+    }
+
     #[test]
     fn keys_that_their_issuer_did_not_confirm_for_a_day_are_believed_no_more() {
-        let set = br#"{"keys":[{"kid":"k","kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}]}"#;
-        let keys = Arc::new(IssuerKeys::from_jwks(set).expect("keys"));
+        let keys = Arc::new(IssuerKeys::from_jwks(set("k").as_bytes()).expect("keys"));
         let held = Held { keys, confirmed: Instant::now() };
         assert!(held.are_believed(held.confirmed) && held.are_believed(held.confirmed + LONGEST_UNCONFIRMED / 2));
         assert!(!held.are_believed(held.confirmed + LONGEST_UNCONFIRMED));

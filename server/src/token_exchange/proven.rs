@@ -14,6 +14,7 @@ use super::policy::IssuerPolicy;
 #[must_use]
 pub struct ProvenToken {
     issuer: String,
+    issuer_url: String,
     parent: SpiffeId,
     selectors: SelectorSet,
     subject: String,
@@ -24,13 +25,19 @@ pub struct ProvenToken {
 impl ProvenToken {
     pub(super) fn new(policy: &IssuerPolicy, selectors: SelectorSet, token: &IdToken) -> Self {
         let token_id = token.token_id().filter(|_| policy.single_use).map(str::to_owned);
-        let (issuer, parent) = (policy.name.clone(), policy.parent.clone());
-        Self { issuer, parent, selectors, subject: told(token.subject()), token_id, expires_at: token.expires_at() }
+        let (issuer, issuer_url, parent) = (policy.name.clone(), policy.url.clone(), policy.parent.clone());
+        let (subject, expires_at) = (told(token.subject()), token.expires_at());
+        Self { issuer, issuer_url, parent, selectors, subject, token_id, expires_at }
     }
 
     /// What the configuration calls its issuer.
     pub fn issuer(&self) -> &str {
         &self.issuer
+    }
+
+    /// What its issuer calls itself, and servers that have another name for it too.
+    pub fn issuer_url(&self) -> &str {
+        &self.issuer_url
     }
 
     /// The parent of entries that are for such tokens.

@@ -26,6 +26,9 @@ pub enum TokenRefusal {
     /// Nothing to verify it by: what was held is too old, too, if there was anything.
     #[error("the keys of issuer {0:?} are not known at this moment; the server's log says why")]
     NoKeys(String),
+    /// They were fetched before this was asked: the issuer may have a new key since.
+    #[error("the keys of issuer {issuer:?} were fetched just now, and {key_id:?} was not among them; try again")]
+    LookedJustNow { issuer: String, key_id: String },
     /// Too many wait for an issuer's keys already.
     #[error("too many wait for the keys of issuer {0:?}; try again")]
     Busy(String),

@@ -20,7 +20,7 @@ const MAX_ALIKE: usize = 512;
 /// Tokens remembered in all, some 100 bytes each.
 pub const MAX_REMEMBERED: usize = 256 * MAX_ALIKE;
 
-/// The hash of an issuer's name and a token's ID.
+/// The hash of an issuer's URL and a token's ID.
 type TokenHash = [u8; 32];
 
 /// The one use of a token. Only [`take`](Self::take) makes one, and what is issued for a token demands it.
@@ -34,7 +34,7 @@ impl OneUse {
     /// Uses up `token`. One without an ID, or of an issuer whose tokens are good until they end, has as many uses as are wanted.
     pub async fn take(store: &Store, token: &ProvenToken, now_unix: i64) -> Result<Self, TokenRefusal> {
         let Some(id) = token.token_id.as_deref() else { return Ok(Self { taken: None }) };
-        let (hash, ends_at) = (hash(token.issuer(), id), token.expires_at());
+        let (hash, ends_at) = (hash(token.issuer_url(), id), token.expires_at());
         //= EXC-06 token exchange: "with an ID it is good once"
         let used = store.change(move |tx| tx.use_up_token(&hash, ends_at, now_unix, MAX_ALIKE)).await;
         match used.map_err(|why| not_noted(&why))? {

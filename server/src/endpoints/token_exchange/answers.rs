@@ -139,9 +139,11 @@ impl From<FormRefusal> for Refused {
 impl From<TokenRefusal> for Refused {
     fn from(refusal: TokenRefusal) -> Self {
         match refusal {
-            TokenRefusal::NoKeys(_) | TokenRefusal::Busy(_) | TokenRefusal::TooManyUsed | TokenRefusal::NotNoted => {
-                Self::later(describe(&refusal))
-            }
+            TokenRefusal::NoKeys(_)
+            | TokenRefusal::LookedJustNow { .. }
+            | TokenRefusal::Busy(_)
+            | TokenRefusal::TooManyUsed
+            | TokenRefusal::NotNoted => Self::later(describe(&refusal)),
             TokenRefusal::NotThisOne { .. } | TokenRefusal::Ambiguous(_) => {
                 Self::bad("invalid_scope", Code::PermissionDenied, &refusal)
             }
@@ -182,7 +184,8 @@ mod tests {
 
     #[test]
     fn what_may_be_otherwise_soon_says_when_to_come_again() {
-        for refused in [Refused::too_many(), TokenRefusal::NoKeys("https://ci".into()).into()] {
+        let just_now = TokenRefusal::LookedJustNow { issuer: "https://ci".into(), key_id: "k2".into() };
+        for refused in [Refused::too_many(), TokenRefusal::NoKeys("https://ci".into()).into(), just_now.into()] {
             assert_eq!(
                 refused.answer().headers().get(header::RETRY_AFTER).map(|when| when.as_bytes()),
                 Some(&b"30"[..])

@@ -1,7 +1,7 @@
 //! Tokens of other issuers: each is used up once.
 
 use super::Fixture;
-use crate::store::{Store, TokenUse};
+use crate::store::{REMEMBERED_AFTER_END, Store, TokenUse};
 
 const NOW: i64 = 1_800_000_000;
 
@@ -27,8 +27,21 @@ async fn a_token_is_used_up_once_at_whichever_server_until_nothing_was_issued_fo
         store.change(|tx| tx.give_back_token(&hash(1))).await.expect("store works");
         assert_eq!(take(store, 1, NOW + 10, NOW).await, TokenUse::First);
         assert_eq!(fixture.number("SELECT count(*) FROM used_tokens"), 1);
-        assert_eq!(take(store, 2, NOW + 100, NOW + 10).await, TokenUse::First);
+        let over = NOW + 10 + REMEMBERED_AFTER_END;
+        assert_eq!(take(store, 2, over + 100, over).await, TokenUse::First);
         assert_eq!(fixture.number("SELECT count(*) FROM used_tokens"), 1, "what has ended is forgotten");
+    }
+}
+
+//= EXC-06
+#[tokio::test]
+async fn a_server_whose_clock_is_ahead_has_nobody_take_a_token_again() {
+    for fixture in Fixture::of_each_engine() {
+        let (store, right) = (&fixture.store, fixture.another());
+        assert_eq!(take(&right, 1, NOW + 10, NOW).await, TokenUse::First);
+        let ahead = NOW + 9 + REMEMBERED_AFTER_END;
+        assert_eq!(take(store, 2, ahead + 100, ahead).await, TokenUse::First);
+        assert_eq!(take(&right, 1, NOW + 10, NOW + 1).await, TokenUse::Again);
     }
 }
 
@@ -42,7 +55,8 @@ async fn no_more_tokens_are_remembered_than_there_is_room_for_and_those_that_end
         assert_eq!(take(store, 4, NOW + 100, NOW + 9).await, TokenUse::NoRoom);
         assert_eq!(take(store, 2, NOW + 20, NOW + 9).await, TokenUse::Again, "also while there is none");
         assert_eq!(take(store, 16, NOW + 10, NOW + 9).await, TokenUse::First, "those of another byte have room");
-        assert_eq!(take(store, 4, NOW + 100, NOW + 10).await, TokenUse::First);
+        let over = NOW + 10 + REMEMBERED_AFTER_END;
+        assert_eq!(take(store, 4, over + 100, over).await, TokenUse::First);
         assert_eq!(fixture.number("SELECT count(*) FROM used_tokens"), 3);
     }
 }

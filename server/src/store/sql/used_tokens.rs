@@ -1,11 +1,11 @@
 //! Tokens of other issuers, used up until they end.
 
 use super::Transaction;
-use crate::store::{StoreError, TokenUse};
+use crate::store::{REMEMBERED_AFTER_END, StoreError, TokenUse};
 
 impl Transaction<'_> {
     /// Uses up a token that ends then; of those whose hashes begin with the same byte `most` are remembered: to count them all would
-    /// cost milliseconds each time. Tokens that have ended are forgotten.
+    /// cost milliseconds each time. Tokens that ended long enough ago are forgotten, whichever server's clock says so.
     pub fn use_up_token(
         &self,
         token: &[u8; 32],
@@ -13,7 +13,8 @@ impl Transaction<'_> {
         now_unix: i64,
         most: usize,
     ) -> Result<TokenUse, StoreError> {
-        self.sql.execute("DELETE FROM used_tokens WHERE ends_at <= ?1", &[&now_unix])?;
+        let long_over = now_unix.saturating_sub(REMEMBERED_AFTER_END);
+        self.sql.execute("DELETE FROM used_tokens WHERE ends_at <= ?1", &[&long_over])?;
         let add = "INSERT INTO used_tokens (token, ends_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
         if self.sql.execute(add, &[token, &ends_at])? == 0 {
             return Ok(TokenUse::Again);
