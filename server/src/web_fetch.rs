@@ -1,6 +1,7 @@
 //! One fetch from another's web server, of a bundle or of an issuer's keys: the endpoint is proven, and what it answers is bounded in
 //! bytes, time and redirects.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +23,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 use tonic::codegen::http::{Request, Response, StatusCode, header};
 
-use crate::facts::federation::{EndpointUrl, UrlError};
+use crate::facts::federation::{EndpointUrl, OtherUrlError};
 use crate::web_trust;
 
 /// Longest a fetch may take: names, connections, redirects and bytes that drip included.
@@ -34,7 +35,34 @@ const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// What both ends of HTTP over TLS call it.
 const ALPN: &[u8] = b"http/1.1";
 
-/// Why a bundle document could not be had. Where SPIRE has words for it, these are its words.
+/// What a fetch is for; its messages name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sought {
+    /// Another trust domain's bundle, of its bundle endpoint.
+    Bundle,
+    /// What verifies an issuer's tokens, and where that is.
+    IssuerKeys,
+}
+
+impl Sought {
+    fn endpoint(self) -> &'static str {
+        match self {
+            Self::Bundle => "the bundle endpoint",
+            Self::IssuerKeys => "the issuer's web server",
+        }
+    }
+}
+
+impl fmt::Display for Sought {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bundle => "bundle",
+            Self::IssuerKeys => "keys of an issuer",
+        })
+    }
+}
+
+/// Why a document could not be had. Where SPIRE has words for it, these are its words.
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages name the fields")]
 pub enum FetchError {
@@ -52,23 +80,23 @@ pub enum FetchError {
     #[error("cannot connect to {0}")]
     Connect(String, #[source] io::Error),
     /// The other end could not prove that it is the endpoint, or speaks no TLS 1.3.
-    #[error("{0} is not proven to be the bundle endpoint")]
-    Tls(String, #[source] io::Error),
+    #[error("{0} is not proven to be {what}", what = .1.endpoint())]
+    Tls(String, Sought, #[source] io::Error),
     #[error("{0} does not speak HTTP")]
     Http(String, #[source] hyper::Error),
     /// Longer than [`DEADLINE`].
     #[error("no answer within {} seconds", .0.as_secs())]
     Late(Duration),
-    #[error("unexpected status {} fetching bundle", .0.as_u16())]
-    Status(StatusCode),
-    /// It leads nowhere, or to where no bundle is fetched from.
-    #[error("it redirects to where no bundle is fetched from")]
-    Redirect(#[source] UrlError),
+    #[error("unexpected status {} fetching {what}", .0.as_u16(), what = .1)]
+    Status(StatusCode, Sought),
+    /// It leads nowhere, or to where nothing is fetched from.
+    #[error("it redirects to where nothing is fetched from")]
+    Redirect(#[source] OtherUrlError),
     #[error("it redirects and does not say whereto")]
     RedirectNowhere,
     #[error("it redirects more than {MAX_REDIRECTS} times")]
     TooManyRedirects,
-    /// Longer than a bundle document may be.
+    /// Longer than a document may be.
     #[error("it answers with more than {MAX_DOCUMENT_BYTES} bytes")]
     TooLong,
     /// The answer breaks off, or is not as long as it said.
@@ -79,9 +107,13 @@ pub enum FetchError {
     Document(#[from] DocumentError),
 }
 
-/// How an endpoint is proven: made of what is held at this moment, for one fetch.
+/// How an endpoint is proven: made of what is held at this moment, for one fetch. What is fetched is a bundle, unless it is
+/// [an issuer's](Self::of_issuer).
 #[derive(Clone, Debug)]
-pub struct EndpointProof(Arc<ClientConfig>);
+pub struct EndpointProof {
+    config: Arc<ClientConfig>,
+    sought: Sought,
+}
 
 impl EndpointProof {
     /// By an X509-SVID of exactly that ID, and the authorities of its trust domain.
@@ -95,18 +127,28 @@ impl EndpointProof {
         let of = expected.trust_domain();
         let anchors = TrustAnchors::new(of.clone(), authorities).map_err(|_| FetchError::HeldBundle(of))?;
         let trust = ServerTrust::Bundle { anchors, expected };
-        Ok(Self(client_config_for(trust, SvidResolver::empty(), ALPN, exchanges)))
+        Ok(Self::new(client_config_for(trust, SvidResolver::empty(), ALPN, exchanges)))
     }
 
     /// By the authorities of the web that this machine knows, for the name in the URL. Blocks: it reads files.
     //= FED-10 SPIFFE Federation 5.2.1.4: "the server certificate MUST be validated in accordance with [RFC 6125]"
     pub fn web(exchanges: KeyExchanges) -> Result<Self, FetchError> {
-        web_trust::client_config(exchanges).map(Self).ok_or(FetchError::NoWebAuthorities)
+        web_trust::client_config(exchanges).map(Self::new).ok_or(FetchError::NoWebAuthorities)
     }
 
     /// By these authorities, for the name in the URL.
     pub fn web_with(roots: RootCertStore, exchanges: KeyExchanges) -> Result<Self, FetchError> {
-        web_trust::client_config_with(roots, exchanges).map(Self).ok_or(FetchError::NoWebAuthorities)
+        web_trust::client_config_with(roots, exchanges).map(Self::new).ok_or(FetchError::NoWebAuthorities)
+    }
+
+    /// The same, of an issuer's web server.
+    #[must_use]
+    pub fn of_issuer(self) -> Self {
+        Self { sought: Sought::IssuerKeys, ..self }
+    }
+
+    fn new(config: Arc<ClientConfig>) -> Self {
+        Self { config, sought: Sought::Bundle }
     }
 }
 
@@ -137,9 +179,13 @@ async fn ask(url: &EndpointUrl, proof: &EndpointProof) -> Result<Reply, FetchErr
     let (host, place) = (url.host(), format!("{}:{}", url.host(), url.port()));
     let name = ServerName::try_from(host.to_owned()).map_err(|why| FetchError::Name(host.to_owned(), why))?;
     let tcp = TcpStream::connect((host, url.port())).await.map_err(|why| FetchError::Connect(place.clone(), why))?;
-    let tls = TlsConnector::from(proof.0.clone()).connect(name, tcp).await;
-    let tls = tls.map_err(|why| FetchError::Tls(place.clone(), why))?;
-    tracing::debug!(endpoint = place, key_exchange = ?key_exchange(tls.get_ref().1), "connected to a bundle endpoint");
+    let tls = TlsConnector::from(proof.config.clone()).connect(name, tcp).await;
+    let tls = tls.map_err(|why| FetchError::Tls(place.clone(), proof.sought, why))?;
+    let key_exchange = key_exchange(tls.get_ref().1);
+    match proof.sought {
+        Sought::Bundle => tracing::debug!(endpoint = place, ?key_exchange, "connected to a bundle endpoint"),
+        Sought::IssuerKeys => tracing::debug!(endpoint = place, ?key_exchange, "connected to an issuer's web server"),
+    }
     let http = |why| FetchError::Http(place.clone(), why);
     let connecting = http1::Builder::new().max_buf_size(MAX_HEAD_BYTES).handshake(TokioIo::new(tls));
     let (mut sender, connection) = connecting.await.map_err(http)?;
@@ -147,7 +193,7 @@ async fn ask(url: &EndpointUrl, proof: &EndpointProof) -> Result<Reply, FetchErr
     let mut driver = JoinSet::new();
     driver.spawn(connection);
     let response = sender.send_request(request(url)).await.map_err(http)?;
-    read(url, response).await
+    read(url, response, proof.sought).await
 }
 
 fn request(url: &EndpointUrl) -> Request<Empty<Bytes>> {
@@ -158,11 +204,11 @@ fn request(url: &EndpointUrl) -> Request<Empty<Bytes>> {
     request.body(Empty::new()).expect("parts of a URL that was parsed")
 }
 
-async fn read(url: &EndpointUrl, response: Response<Incoming>) -> Result<Reply, FetchError> {
+async fn read(url: &EndpointUrl, response: Response<Incoming>, sought: Sought) -> Result<Reply, FetchError> {
     match response.status() {
         StatusCode::OK => {}
         status if status.is_redirection() => return elsewhere(url, &response).map(Reply::Elsewhere),
-        status => return Err(FetchError::Status(status)),
+        status => return Err(FetchError::Status(status, sought)),
     }
     let body = Limited::new(response.into_body(), MAX_DOCUMENT_BYTES).collect().await;
     body.map(|body| Reply::Document(body.to_bytes())).map_err(|why| match why.is::<LengthLimitError>() {
@@ -180,5 +226,5 @@ fn elsewhere(from: &EndpointUrl, response: &Response<Incoming>) -> Result<Endpoi
         _ => location.to_owned(),
     };
     //= FED-08 SPIFFE Federation 5.2.1.1: "MUST have the scheme set to `https` and MUST NOT include userinfo in the authority component"
-    EndpointUrl::parse(&whole).map_err(FetchError::Redirect)
+    EndpointUrl::parse(&whole).map_err(|why| FetchError::Redirect(OtherUrlError(why)))
 }

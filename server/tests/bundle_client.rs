@@ -199,7 +199,7 @@ async fn each_way_in_which_an_endpoint_is_hostile_costs_a_named_bound() {
         ("gopher", UrlError::Scheme),
     ] {
         let refused = outcome(&pki, |_| Play::redirect(to)).await.expect_err("refused");
-        assert!(matches!(&refused, FetchError::Redirect(found) if *found == why), "{to}: {refused:?}");
+        assert!(matches!(&refused, FetchError::Redirect(found) if found.0 == why), "{to}: {refused:?}");
     }
     let nowhere = Play::Says("HTTP/1.1 301 Moved\r\ncontent-length: 0\r\n\r\n".into());
     assert!(matches!(outcome(&pki, |_| nowhere.clone()).await, Err(FetchError::RedirectNowhere)));
@@ -233,6 +233,23 @@ async fn a_redirect_is_followed_to_where_the_same_proof_holds() {
     assert_eq!(outcome(&pki, to(target)).await.expect("followed"), 11);
     let elsewhere = endpoint(&stranger, |_| Play::document("{\"keys\":[]}")).await;
     assert!(matches!(outcome(&pki, to(elsewhere)).await, Err(FetchError::Tls(..))));
+}
+
+#[tokio::test]
+async fn what_goes_wrong_where_an_issuers_keys_are_fetched_names_them_and_no_bundle() {
+    let (pki, stranger) = (Pki::new(Some(ENDPOINT)), Pki::new(Some(ENDPOINT)));
+    let not_found = Play::Says("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".into());
+    let (missing, elsewhere) = (not_found.clone(), Play::redirect("http://localhost/"));
+    for (place, play, told) in [
+        (&pki, missing, "unexpected status 404 fetching keys of an issuer"),
+        (&stranger, not_found, "is not proven to be the issuer's web server"),
+        (&pki, elsewhere, "it redirects to where nothing is fetched from: URL must use the https scheme"),
+    ] {
+        let port = endpoint(place, |_| play.clone()).await;
+        let refused = fetch(&url(port), &pki.spiffe_proof().of_issuer(), DEADLINE).await.expect_err("refused");
+        let said = ironroot_shell::describe(&refused);
+        assert!(said.contains(told) && !said.contains("bundle"), "{said}");
+    }
 }
 
 fn relationship() -> FederationRelationship {

@@ -10,7 +10,7 @@ use ironroot_api::{SpiffeId, SpiffeIdError, TrustDomain};
 use thiserror::Error;
 
 pub use bundle_row::{decode_bundle, encode_bundle};
-pub use endpoint_url::{EndpointUrl, MAX_URL_BYTES, UrlError};
+pub use endpoint_url::{EndpointUrl, MAX_URL_BYTES, OtherUrlError, UrlError};
 
 /// Why a federation relationship is refused. Where SPIRE has words for it, these are its words.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

@@ -183,7 +183,6 @@ fn add_unless_similar(tx: &Transaction<'_>, new: &NewEntry, now_unix: i64) -> Re
     Ok(Created::New(Arc::new(entry)))
 }
 
-/// An agent cannot serve an entry that asks for a bundle which the server does not have.
 /// Why nothing is changed where there is no entry of that ID: what is wrong with a whole one is told before that, as at SPIRE.
 fn no_entry(entry: &types::Entry, mask: Option<&types::EntryMask>, trust_domain: &TrustDomain) -> RegistryError {
     let anew = types::Entry { id: String::new(), ..entry.clone() };
@@ -193,6 +192,7 @@ fn no_entry(entry: &types::Entry, mask: Option<&types::EntryMask>, trust_domain:
     }
 }
 
+/// An agent cannot serve an entry that asks for a bundle which the server does not have.
 fn refuse_unknown_bundles(tx: &Transaction<'_>, entry: &RegistrationEntry) -> Result<(), RegistryError> {
     for trust_domain in entry.federates_with().iter().filter(|td| *td != tx.trust_domain()) {
         if tx.federated_bundle(trust_domain)?.is_none() {

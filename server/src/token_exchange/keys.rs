@@ -67,12 +67,14 @@ fn from_file(path: &Path) -> Result<IssuerKeys, KeysError> {
 
 fn proof(ca_file: Option<&Path>, exchanges: KeyExchanges, url: &str) -> Result<EndpointProof, KeysError> {
     let failed = |why| KeysError::Fetch(url.to_owned(), why);
-    let Some(path) = ca_file else { return EndpointProof::web(exchanges).map_err(failed) };
+    let Some(path) = ca_file else {
+        return EndpointProof::web(exchanges).map(EndpointProof::of_issuer).map_err(failed);
+    };
     let file = HumanFile::regular(path, MAX_CA_FILE_BYTES).map_err(|why| KeysError::File(path.to_owned(), why))?;
     let mut roots = RootCertStore::empty();
     let read = certificates(file.text()).map_err(|why| KeysError::CaFile(path.to_owned(), why))?;
     roots.add_parsable_certificates(read);
-    EndpointProof::web_with(roots, exchanges).map_err(failed)
+    EndpointProof::web_with(roots, exchanges).map(EndpointProof::of_issuer).map_err(failed)
 }
 
 async fn blocking<T: Send + 'static>(

@@ -25,6 +25,11 @@ pub enum UrlError {
     UserInfo,
 }
 
+/// The same of a URL that is no bundle endpoint's.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{}", .0.to_string().replacen("bundle endpoint URL", "URL", 1))]
+pub struct OtherUrlError(pub UrlError);
+
 /// An `https` URL with a host and without user information. It is kept as it was written.
 #[derive(Clone, PartialEq, Eq)]
 pub struct EndpointUrl {
