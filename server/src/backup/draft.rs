@@ -2,45 +2,65 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use uuid::Uuid;
 
 /// Backups and their parts hold join tokens, some hold keys: nobody but their owner reads them.
 const MODE: u32 = 0o600;
 
 /// A file under a name that is not its last one; removed when this is dropped.
 #[derive(Debug)]
-pub(super) struct Draft(PathBuf);
+pub(super) struct Draft {
+    path: PathBuf,
+    /// Its lock says that it is still worked on, to whoever sees the file, in whichever container.
+    held: Option<File>,
+}
 
 impl Draft {
-    /// Of `path`, told apart by `what` and by this process.
+    /// Of `path`, told apart by `what` and by a number that nobody else has.
     pub fn beside(path: &Path, what: &str) -> Self {
         let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".{}.{what}", std::process::id()));
-        Self(path.with_file_name(name))
+        name.push(format!(".{}.{what}", Uuid::new_v4().simple()));
+        Self { path: path.with_file_name(name), held: None }
     }
 
-    /// Removes those of `path` and `what` that processes have left which are no more.
+    /// The same, as an empty file that no [`sweep`](Self::sweep) removes as long as this is there.
+    pub fn held(path: &Path, what: &str) -> io::Result<Self> {
+        loop {
+            let mut draft = Self::beside(path, what);
+            let file = draft.create()?;
+            file.lock()?;
+            // A sweep may have come before the lock.
+            if file.metadata()?.nlink() > 0 {
+                draft.held = Some(file);
+                return Ok(draft);
+            }
+        }
+    }
+
+    /// Removes those of `path` and `what` that nobody works on any more.
     pub fn sweep(path: &Path, what: &str) {
         let (Some(directory), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
             return;
         };
-        let pid_of = |file: &str| -> Option<u32> {
-            file.strip_prefix(name)?.strip_prefix('.')?.strip_suffix(what)?.strip_suffix('.')?.parse().ok()
+        let number_of = |file: &str| -> Option<u128> {
+            let number = file.strip_prefix(name)?.strip_prefix('.')?.strip_suffix(what)?.strip_suffix('.')?;
+            u128::from_str_radix(number, 16).ok()
         };
         for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-            let pid = entry.file_name().to_str().and_then(pid_of);
-            if pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
+            if entry.file_name().to_str().and_then(number_of).is_some() {
                 // What cannot be removed is tried again with the next backup.
-                let _ = fs::remove_file(entry.path());
+                let _ = remove_unless_held(&entry.path());
             }
         }
     }
 
     /// At that path, over whatever an earlier process that was cut off has left there.
     pub fn at(path: PathBuf) -> io::Result<Self> {
-        let draft = Self(path);
-        match fs::remove_file(&draft.0) {
+        let draft = Self { path, held: None };
+        match fs::remove_file(&draft.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(draft),
         }
@@ -48,17 +68,17 @@ impl Draft {
 
     /// Where it is.
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 
     /// Makes the file.
     pub fn create(&self) -> io::Result<File> {
-        OpenOptions::new().write(true).create_new(true).mode(MODE).open(&self.0)
+        OpenOptions::new().write(true).create_new(true).mode(MODE).open(&self.path)
     }
 
     /// Gives the file, which is written and on the disk, its last name.
     pub fn publish(self, path: &Path) -> io::Result<()> {
-        fs::rename(&self.0, path)?;
+        fs::rename(&self.path, path)?;
         let directory = path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
         File::open(directory)?.sync_all()
     }
@@ -67,7 +87,15 @@ impl Draft {
 impl Drop for Draft {
     fn drop(&mut self) {
         // Once it has its last name there is nothing to remove.
-        let _ = fs::remove_file(&self.0);
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+fn remove_unless_held(path: &Path) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK).open(path)?;
+    match file.try_lock() {
+        Ok(()) => fs::remove_file(path),
+        Err(_) => Ok(()),
     }
 }
 
@@ -76,15 +104,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn drafts_of_processes_that_are_no_more_go_and_nothing_else() {
+    fn drafts_that_nobody_works_on_go_and_nothing_else() {
         let place = tempfile::tempdir().expect("directory");
         let path = place.path().join("db");
-        // No process has so high a number: see PID_MAX_LIMIT in the kernel.
-        let (gone, own) = ("db.4194305.backup".to_owned(), format!("db.{}.backup", std::process::id()));
-        let all = [gone.as_str(), own.as_str(), "db", "db.x.backup", "other.4194305.backup", "db.4194305.part"];
+        // As another container has it, in which no process of this one can be seen.
+        let held = Draft::held(&path, "backup").expect("made");
+        let all = ["db.4194305.backup", "db", "db.x.backup", "other.4194305.backup", "db.4194305.part"];
         all.iter().for_each(|name| fs::write(place.path().join(name), "").expect("written"));
         Draft::sweep(&path, "backup");
         let left: Vec<_> = all.into_iter().filter(|name| place.path().join(name).exists()).collect();
         assert_eq!(left, all[1..]);
+        assert!(held.path().exists(), "somebody works on it");
+        let (path_of_it, number) = (held.path().to_owned(), held.path().metadata().expect("there").ino());
+        fs::write(&path_of_it, "copied").expect("written");
+        Draft::sweep(&path, "backup");
+        assert_eq!(path_of_it.metadata().expect("there").ino(), number);
+        drop(held);
+        assert!(!path_of_it.exists());
     }
 }

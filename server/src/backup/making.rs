@@ -84,7 +84,7 @@ fn copy(
     let beside = source.data_store.beside()?;
     Draft::sweep(beside, COPY);
     for _ in 0..MAX_TRIES {
-        let database = Draft::beside(beside, COPY);
+        let database = Draft::held(beside, COPY).map_err(BackupError::io("write", beside))?;
         let summary = source.data_store.copy(database.path(), &source.trust_domain)?;
         let after = key_file.map(read_keys).transpose()?;
         if before == after {

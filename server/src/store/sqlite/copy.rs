@@ -15,11 +15,14 @@ use crate::store::{Facts, StoreError, Summary};
 /// a writer would have it begin anew each time.
 const ALL_PAGES: i32 = -1;
 
-/// Copies the database at `path` into the new file `to`, as one moment has it. It is on the disk on return.
+/// Copies the database at `path` into `to`, an empty file or a new one, as one moment has it. It is on the disk on return.
 pub(in crate::store) fn copy(path: &Path, to: &Path, trust_domain: &TrustDomain) -> Result<Summary, StoreError> {
     recognise_one(path, trust_domain)?;
     let from = file::connect(path)?;
-    file::create_empty(to)?;
+    let is_empty = to.metadata().is_ok_and(|found| found.is_file() && found.len() == 0);
+    if !is_empty {
+        file::create_empty(to)?;
+    }
     let mut copy = Connection::open(to).map_err(|e| StoreError::open(to, e))?;
     match Backup::new(&from, &mut copy)?.step(ALL_PAGES)? {
         StepResult::Done => {}
