@@ -129,7 +129,15 @@ pub enum HsmError {
         /// Which attribute has which value.
         attribute: String,
     },
-    /// The key is of another kind, or its two halves do not belong together.
+    /// The key is of another kind than the one that is looked for.
+    #[error("the key with {name} is unusable: {reason}")]
+    KeyOfAnotherKind {
+        /// By which CKA_ID or label it was found.
+        name: KeyName,
+        /// What it is not.
+        reason: String,
+    },
+    /// A property is missing, or its two halves do not belong together.
     #[error("the key with {name} is unusable: {reason}")]
     KeyUnusable {
         /// By which CKA_ID or label it was found.

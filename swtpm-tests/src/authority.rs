@@ -59,6 +59,7 @@ pub struct AuthorityLab {
     keys: Option<KeyManagers>,
     key_kind: KeyKind,
     upstream: Option<LabUpstream>,
+    accepts_older_journal: bool,
     _directory: Option<TempDir>,
 }
 
@@ -92,6 +93,7 @@ impl AuthorityLab {
             keys: None,
             key_kind: KeyKind::EcP256,
             upstream: None,
+            accepts_older_journal: false,
             _directory: None,
         }
     }
@@ -171,6 +173,7 @@ impl AuthorityLab {
             keys,
             key_kind,
             upstream,
+            accepts_older_journal: self.accepts_older_journal,
             _directory: None,
         }
     }
@@ -193,6 +196,11 @@ impl AuthorityLab {
     /// The same with keys that an administrator has made.
     pub fn given(self, given_keys: Vec<KeyName>) -> Self {
         Self { given_keys, ..self }
+    }
+
+    /// The same, whose journal counts although it is older than the token: an operator has said so.
+    pub fn accepting(self) -> Self {
+        Self { accepts_older_journal: true, ..self }
     }
 
     /// Starts a CA as a server that starts at `now_unix` does, on a machine that was on all the time and whose clock is right.
@@ -303,7 +311,7 @@ impl AuthorityLab {
         let root_ttl_seconds = self.root_ttl_seconds;
         let (server, given_keys) = (self.server.clone(), self.given_keys.clone());
         CaPolicy {
-            accepts_older_journal: false,
+            accepts_older_journal: self.accepts_older_journal,
             trust_domain,
             server,
             given_keys,

@@ -139,6 +139,18 @@ impl SoftHsm {
         self.run("softhsm2-util", &["--init-token", "--free", "--label", label, "--so-pin", SO_PIN, "--pin", PIN]);
     }
 
+    /// Runs pkcs11-tool as the user of this token, as an operator would by hand.
+    pub fn by_hand(&self, arguments: &[&str]) -> String {
+        let module = Self::module_path();
+        let token = ["--module", module.to_str().unwrap_or_default(), "--token-label", LABEL, "--login", "--pin", PIN];
+        self.run("pkcs11-tool", &[&token[..], arguments].concat())
+    }
+
+    /// Takes the public half of the key of this label out of the token: the key cannot be used any more.
+    pub fn delete_public_half(&self, label: &str) {
+        self.by_hand(&["--delete-object", "--type", "pubkey", "--label", label]);
+    }
+
     /// Runs a program against this token and returns what it printed; panics if it fails.
     pub fn run(&self, program: &str, arguments: &[&str]) -> String {
         let (variable, path) = self.environment();

@@ -399,3 +399,83 @@ fn a_prepared_key_that_is_lost_is_not_activated() {
         });
     });
 }
+
+fn authority_key_id(svid: &IssuedSvid) -> String {
+    let id = Certificate::parse(&svid.chain[0]).unwrap().authority_key_id().unwrap();
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn hex_id(name: &KeyName) -> String {
+    name.id().unwrap().as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The next keys sign at once, whatever has become of the one before; and what is revoked ends no other.
+#[test]
+fn a_damaged_key_of_a_ca_keeps_no_other_key_from_signing() {
+    SoftHsm::run_in_child("a_damaged_key_of_a_ca_keeps_no_other_key_from_signing", |hsm| {
+        run(async {
+            let half = |hsm: &SoftHsm, name: &KeyName| hsm.delete_public_half(name.label().unwrap());
+            let double = |hsm: &SoftHsm, name: &KeyName| {
+                let id = hex_id(name);
+                let made = ["--keypairgen", "--key-type", "EC:prime256v1", "--label", "double", "--id", &id];
+                hsm.by_hand(&made);
+            };
+            for damage in [&half as &dyn Fn(&SoftHsm, &KeyName), &double] {
+                let lab = Lab::new(hsm, DAY).rooted(40 * DAY).with_jwt();
+                let server = Running::start(&lab, NOW).await;
+                damage(hsm, &lab.key_name(SlotName::A));
+                let second = server.done(Order::Prepare(CA)).await.id;
+                server.done(Order::Activate(CA, second.clone())).await;
+                assert_eq!(authority_key_id(&server.svid().await), second, "the CA that was activated signs");
+                let first = id(server.state(Purpose::Jwt).active.as_ref());
+                let next = server.done(Order::Prepare(Purpose::Jwt)).await.id;
+                server.done(Order::Activate(Purpose::Jwt, next.clone())).await;
+                let signing = async || verify_jwt(&sign_jwt(&server.ca, NOW).await.unwrap().token, &server.bundle());
+                for order in [Order::Taint(Purpose::Jwt, first.clone()), Order::Revoke(Purpose::Jwt, first)] {
+                    assert_eq!(signing().await, Ok(next.clone()));
+                    server.done(order).await;
+                }
+                assert_eq!(signing().await, Ok(next));
+                server.crash().await;
+                lab.forget_keys().await;
+            }
+        });
+    });
+}
+
+/// Also while the damaged one is the CA that signs: keys of tokens do not depend on it.
+#[test]
+fn a_damaged_key_of_the_ca_that_signs_keeps_no_key_of_tokens_from_signing() {
+    SoftHsm::run_in_child("a_damaged_key_of_the_ca_that_signs_keeps_no_key_of_tokens_from_signing", |hsm| {
+        run(async {
+            let lab = Lab::new(hsm, DAY).with_jwt();
+            let server = Running::start(&lab, NOW).await;
+            hsm.delete_public_half(lab.key_name(SlotName::A).label().unwrap());
+            let next = server.done(Order::Prepare(Purpose::Jwt)).await.id;
+            server.done(Order::Activate(Purpose::Jwt, next.clone())).await;
+            let signing = verify_jwt(&sign_jwt(&server.ca, NOW).await.unwrap().token, &server.bundle());
+            assert_eq!(signing, Ok(next));
+            assert_signs(&server.ca, NOW).await;
+            server.crash().await;
+        });
+    });
+}
+
+#[test]
+fn an_order_after_which_nobody_signs_says_so() {
+    SoftHsm::run_in_child("an_order_after_which_nobody_signs_says_so", |hsm| {
+        run(async {
+            let lab = Lab::new(hsm, DAY).with_jwt();
+            let server = Running::start(&lab, NOW).await;
+            let first = id(server.state(Purpose::Jwt).active.as_ref());
+            let second = server.done(Order::Prepare(Purpose::Jwt)).await.id;
+            server.done(Order::Activate(Purpose::Jwt, second)).await;
+            hsm.delete_public_half(lab.jwt_key_name(SlotName::B).label().unwrap());
+            let told = server.order(Order::Taint(Purpose::Jwt, first)).await.unwrap_err();
+            assert!(matches!(told, OrderError::SignerMissing { .. }), "{told}");
+            let tainted = server.bundle().jwt_authorities.iter().filter(|key| key.tainted).count();
+            assert_eq!(tainted, 1, "it is done all the same");
+            server.crash().await;
+        });
+    });
+}

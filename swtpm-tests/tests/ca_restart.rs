@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "in a test whatever is not there is the failure")]
 
 use ironroot_api::TrustDomain;
-use ironroot_hsm::Token;
+use ironroot_hsm::{HsmError, KeyKind, Token};
 use ironroot_lab::authority::{AuthorityLab as Lab, NOW, TRUST_DOMAIN, assert_signs, spki, verify};
 use ironroot_lab::quirk::Quirks;
 use ironroot_lab::softhsm::SoftHsm;
@@ -341,6 +341,71 @@ fn ten_rotations_leave_two_keys_in_the_token() {
             assert!(listed.contains(&format!("{TRUST_DOMAIN} x509-CA-A")), "{listed}");
             // The threads of a dropped token end by themselves; a new one works beside them.
             assert!(Token::open(hsm.token_config(1)).is_ok());
+        });
+    });
+}
+
+#[test]
+fn a_damaged_key_of_a_ca_that_nobody_needs_keeps_no_server_from_starting_and_gives_way_at_the_next_rotation() {
+    const TEST: &str =
+        "a_damaged_key_of_a_ca_that_nobody_needs_keeps_no_server_from_starting_and_gives_way_at_the_next_rotation";
+    SoftHsm::run_in_child(TEST, |hsm| {
+        run(async {
+            let lab = Lab::new(hsm, DAY);
+            lab.start(NOW).await.unwrap();
+            lab.start(NOW + DAY / 2).await.unwrap();
+            let due = NOW + DAY * 5 / 6 + 60;
+            lab.start(due).await.unwrap();
+            assert_eq!(cas(&lab.journal().await).active().map(|(slot, _)| slot), Some(SlotName::B));
+            // The old one.
+            hsm.delete_public_half(lab.key_name(SlotName::A).label().unwrap());
+            assert_signs(&lab.start(due + 60).await.unwrap(), due + 60).await;
+            let next = NOW + DAY + 60;
+            assert_signs(&lab.start(next).await.unwrap(), next).await;
+            assert_eq!(cas(&lab.journal().await).prepared().map(|(slot, _)| slot), Some(SlotName::A));
+            lab.token.find(&lab.key_name(SlotName::A)).await.unwrap().expect("a whole one is in its place");
+            // And the prepared one.
+            hsm.delete_public_half(lab.key_name(SlotName::A).label().unwrap());
+            assert_signs(&lab.start(next + 60).await.unwrap(), next + 60).await;
+            let due = NOW + DAY / 2 + DAY * 5 / 6 + 60;
+            assert_signs(&lab.start(due).await.unwrap(), due).await;
+            lab.token.find(&lab.key_name(SlotName::A)).await.unwrap().expect("another was prepared");
+            // The one that signs is needed.
+            let active = cas(&lab.journal().await).active().map(|(slot, _)| slot).unwrap();
+            hsm.delete_public_half(lab.key_name(active).label().unwrap());
+            let error = lab.start(due + 60).await.unwrap_err();
+            assert!(matches!(error, CaError::Token(HsmError::PublicKeyMissing(_))), "{error}");
+        });
+    });
+}
+
+/// As where the data store of before a change of ca_key_type is restored.
+#[test]
+fn a_key_of_another_kind_is_another_key() {
+    SoftHsm::run_in_child("a_key_of_another_kind_is_another_key", |hsm| {
+        run(async {
+            for (was, is) in [(KeyKind::EcP256, KeyKind::Rsa2048), (KeyKind::EcP384, KeyKind::EcP256)] {
+                let lab = Lab::new(hsm, DAY).with_ca_keys(is);
+                let name = lab.key_name(SlotName::A);
+                let make = async || {
+                    lab.token.generate(was, name.id().unwrap(), name.label().unwrap()).await.unwrap();
+                };
+                make().await;
+                let error = lab.start(NOW).await.unwrap_err();
+                assert!(matches!(error, CaError::KeyWithoutJournal { slot: A, .. }), "{error}");
+                lab.token.destroy(&name).await.unwrap();
+                lab.start(NOW).await.unwrap();
+                lab.token.destroy(&name).await.unwrap();
+                make().await;
+                let error = lab.start(NOW).await.unwrap_err();
+                assert!(matches!(error, CaError::KeyMismatch { slot: A, .. }), "{error}");
+                assert!(error.shows_an_older_journal().is_some(), "an operator can accept it");
+                let lab = lab.accepting();
+                assert_signs(&lab.start(NOW).await.unwrap(), NOW).await;
+                let key = lab.token.find_of(is, &name).await.unwrap().expect("another was made");
+                assert_eq!(key.kind(), is);
+                lab.forget_keys().await;
+            }
         });
     });
 }

@@ -192,3 +192,30 @@ fn another_roots_token_signs_nothing_and_is_told_by_name() {
         });
     });
 }
+
+/// The request of before is for a key of the old kind: that key gives way, and the next request is for another.
+#[test]
+fn a_ca_that_waits_for_its_root_is_renewed_with_keys_of_another_kind() {
+    SoftHsm::run_in_child("a_ca_that_waits_for_its_root_is_renewed_with_keys_of_another_kind", |hsm| {
+        run(async {
+            let apart = Apart::make(hsm, NOW).await;
+            let lab = Lab::new(hsm, YEAR).below_a_token(apart.authority(ROOT));
+            lab.start(NOW).await.unwrap();
+            apart.unplug();
+            lab.start(NOW + 183 * DAY).await.unwrap();
+            let before = apart.request().expect("a request waits");
+            let lab = lab.with_ca_keys(KeyKind::EcP384);
+            lab.start(NOW + 184 * DAY).await.unwrap();
+            assert_ne!(
+                apart.request().expect("a request waits"),
+                before,
+                "it is for a key of the kind that is asked for"
+            );
+            apart.plug_in();
+            assert_signs(&lab.start(NOW + 185 * DAY).await.unwrap(), NOW + 185 * DAY).await;
+            assert_eq!(slots(&lab).await, ["active", "prepared"].map(str::to_owned));
+            let key = lab.token.find_of(KeyKind::EcP384, &lab.key_name(SlotName::B)).await.unwrap();
+            assert!(key.is_some());
+        });
+    });
+}

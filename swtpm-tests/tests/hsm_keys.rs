@@ -117,8 +117,8 @@ fn keys_of_other_kinds_are_made_sign_and_are_found_as_what_they_are() {
                 let signature = found.sign_message(b"what is signed", Urgency::FIRST).await.unwrap();
                 UnparsedPublicKey::new(verifier, found.public_key()).verify(b"what is signed", &signature).unwrap();
                 if kind != KeyKind::EcP256 {
-                    let unfit = token.find(&id(name)).await.unwrap_err();
-                    assert!(matches!(unfit, HsmError::KeyUnusable { .. }), "{unfit}");
+                    let other = token.find(&id(name)).await.unwrap_err();
+                    assert!(matches!(other, HsmError::KeyOfAnotherKind { .. }), "{other}");
                     let unfit = found.sign_digest([1; 32], Urgency::FIRST).await.unwrap_err();
                     assert!(matches!(unfit, HsmError::KeyUnusable { .. }), "{unfit}");
                 }

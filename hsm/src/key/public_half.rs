@@ -41,6 +41,12 @@ struct RsaPublicKey<'a> {
     exponent: UintRef<'a>,
 }
 
+/// Why an object is no public half of the kind that was looked for.
+enum Unfit {
+    OfAnotherKind(String),
+    Unusable(String),
+}
+
 /// The public half of a key.
 pub(super) struct PublicHalf {
     kind: KeyKind,
@@ -56,13 +62,17 @@ impl PublicHalf {
         kind: KeyKind,
         public: ObjectHandle,
     ) -> Result<Self, HsmError> {
-        let unusable = |reason: String| HsmError::KeyUnusable { name: name.clone(), reason };
+        let name = name.clone();
+        let refusal = |unfit| match unfit {
+            Unfit::OfAnotherKind(reason) => HsmError::KeyOfAnotherKind { name, reason },
+            Unfit::Unusable(reason) => HsmError::KeyUnusable { name, reason },
+        };
         let key = match kind {
             KeyKind::EcP256 | KeyKind::EcP384 => point(session, kind, public)?,
             KeyKind::Rsa2048 | KeyKind::Rsa4096 => rsa_key(session, kind, public)?,
             KeyKind::MlDsa(set) => ml_dsa_key(session, set, public)?,
         };
-        Ok(Self { kind, key: key.map_err(unusable)? })
+        Ok(Self { kind, key: key.map_err(refusal)? })
     }
 
     /// DER of its SubjectPublicKeyInfo.
@@ -111,20 +121,24 @@ pub(super) fn parameter_set(set: MlDsa) -> ParameterSetType {
     set.into()
 }
 
-fn point(session: &Session, kind: KeyKind, public: ObjectHandle) -> Result<Result<Vec<u8>, String>, HsmError> {
+fn point(session: &Session, kind: KeyKind, public: ObjectHandle) -> Result<Result<Vec<u8>, Unfit>, HsmError> {
     let asked = [AttributeType::KeyType, AttributeType::EcParams, AttributeType::EcPoint];
     let mut point = None;
     for attribute in session.get_attributes(public, &asked)? {
         match attribute {
-            Attribute::KeyType(found) if found != KeyType::EC => return Ok(Err("it is no elliptic curve key".into())),
+            Attribute::KeyType(found) if found != KeyType::EC => {
+                return Ok(Err(Unfit::OfAnotherKind("it is no elliptic curve key".into())));
+            }
             Attribute::EcParams(params) if params != ec_params(kind) => {
-                return Ok(Err(format!("its curve is not {kind}")));
+                return Ok(Err(Unfit::OfAnotherKind(format!("its curve is not {kind}"))));
             }
             Attribute::EcPoint(value) => point = Some(value),
             _ => {}
         }
     }
-    let Some(point) = point else { return Ok(Err("the token does not tell its public point".into())) };
+    let Some(point) = point else {
+        return Ok(Err(Unfit::Unusable("the token does not tell its public point".into())));
+    };
     let bytes = kind.signature_bytes() + 1;
     let length = u8::try_from(bytes).unwrap_or(u8::MAX);
     // The standard wants a DER OCTET STRING; some modules return the point itself.
@@ -133,33 +147,38 @@ fn point(session: &Session, kind: KeyKind, public: ObjectHandle) -> Result<Resul
             Ok(inner.to_vec())
         }
         bare if bare.len() == bytes && bare[0] == 0x04 => Ok(bare.to_vec()),
-        _ => Err(format!("its public point is not an uncompressed {kind} point")),
+        _ => Err(Unfit::Unusable(format!("its public point is not an uncompressed {kind} point"))),
     })
 }
 
-fn ml_dsa_key(session: &Session, set: MlDsa, public: ObjectHandle) -> Result<Result<Vec<u8>, String>, HsmError> {
+fn ml_dsa_key(session: &Session, set: MlDsa, public: ObjectHandle) -> Result<Result<Vec<u8>, Unfit>, HsmError> {
     let asked = [AttributeType::KeyType, AttributeType::ParameterSet, AttributeType::Value];
     let mut key = Vec::new();
     for attribute in session.get_attributes(public, &asked)? {
         match attribute {
-            Attribute::KeyType(found) if found != KeyType::ML_DSA => return Ok(Err("it is no ML-DSA key".into())),
+            Attribute::KeyType(found) if found != KeyType::ML_DSA => {
+                return Ok(Err(Unfit::OfAnotherKind("it is no ML-DSA key".into())));
+            }
             Attribute::ParameterSet(found) if found != parameter_set(set) => {
-                return Ok(Err(format!("its parameter set is not {set}")));
+                return Ok(Err(Unfit::OfAnotherKind(format!("its parameter set is not {set}"))));
             }
             Attribute::Value(value) => key = value,
             _ => {}
         }
     }
     let is_whole = key.len() == set.public_key_bytes();
-    Ok(if is_whole { Ok(key) } else { Err(format!("its public key has {} bytes, which {set} has not", key.len())) })
+    let broken = || Unfit::Unusable(format!("its public key has {} bytes, which {set} has not", key.len()));
+    Ok(if is_whole { Ok(key) } else { Err(broken()) })
 }
 
-fn rsa_key(session: &Session, kind: KeyKind, public: ObjectHandle) -> Result<Result<Vec<u8>, String>, HsmError> {
+fn rsa_key(session: &Session, kind: KeyKind, public: ObjectHandle) -> Result<Result<Vec<u8>, Unfit>, HsmError> {
     let asked = [AttributeType::KeyType, AttributeType::Modulus, AttributeType::PublicExponent];
     let (mut modulus, mut exponent) = (Vec::new(), Vec::new());
     for attribute in session.get_attributes(public, &asked)? {
         match attribute {
-            Attribute::KeyType(found) if found != KeyType::RSA => return Ok(Err("it is no RSA key".into())),
+            Attribute::KeyType(found) if found != KeyType::RSA => {
+                return Ok(Err(Unfit::OfAnotherKind("it is no RSA key".into())));
+            }
             Attribute::Modulus(value) => modulus = value,
             Attribute::PublicExponent(value) => exponent = value,
             _ => {}
@@ -168,7 +187,7 @@ fn rsa_key(session: &Session, kind: KeyKind, public: ObjectHandle) -> Result<Res
     let bare = |value: &[u8]| value.iter().skip_while(|byte| **byte == 0).copied().collect::<Vec<u8>>();
     let (modulus, exponent) = (bare(&modulus), bare(&exponent));
     if modulus.len() != kind.signature_bytes() || modulus[0] < 0x80 || exponent != RSA_EXPONENT {
-        return Ok(Err(format!("it is no {kind} key with the public exponent 65537")));
+        return Ok(Err(Unfit::OfAnotherKind(format!("it is no {kind} key with the public exponent 65537"))));
     }
     let key = UintRef::new(&modulus)
         .and_then(|modulus| RsaPublicKey { modulus, exponent: UintRef::new(&exponent)? }.to_der());

@@ -209,6 +209,16 @@ impl CaError {
         }
     }
 
+    /// Whether the key that was found is of another kind than the one that was looked for, and so another one.
+    pub(super) fn is_of_another_kind(&self) -> bool {
+        matches!(self, Self::Token(HsmError::KeyOfAnotherKind { .. }) | Self::Keys(KeyError::Kind { .. }))
+    }
+
+    /// Whether one key is damaged, or not as protected as it must be, and so of no use whose ever it is.
+    pub(super) fn is_about_an_unfit_key(&self) -> bool {
+        matches!(self, Self::Token(error) if is_about_the_key(error)) && !self.is_of_another_kind()
+    }
+
     /// How it is known that the journal is older than the key manager, where that is what is wrong, and where the CA can go on without the
     /// key.
     pub fn shows_an_older_journal(&self) -> Option<Evidence> {

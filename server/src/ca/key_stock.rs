@@ -67,7 +67,7 @@ impl KeyStock {
     /// The key of an authority: the one that it is verified with, where keys are made now or were before. If there is only another
     /// one of its name, that one.
     pub(super) async fn find_of(&self, authority: &Authority) -> Result<Option<FoundKey>, CaError> {
-        let now = self.find_made(&authority.in_token.name, authority.credential.key_kind()).await?;
+        let now = self.find_made(&authority.in_token.name, authority.credential.key_kind()).await;
         self.or_in_former(authority, now).await
     }
 
@@ -76,22 +76,31 @@ impl KeyStock {
     pub(super) async fn find_fit(&mut self, authority: &Authority) -> Result<Option<FoundKey>, CaError> {
         let (record, kind) = (&authority.in_token, authority.credential.key_kind());
         let now = match record.origin {
-            Origin::Made => self.find_made(&record.name, kind).await?,
-            Origin::Given => self.fit(&record.name, kind).await?,
+            Origin::Made => self.find_made(&record.name, kind).await,
+            Origin::Given => self.fit(&record.name, kind).await,
         };
         self.or_in_former(authority, now).await
     }
 
-    async fn or_in_former(&self, authority: &Authority, now: Option<Key>) -> Result<Option<FoundKey>, CaError> {
+    /// What has its name where keys are made now is used only if it is the one; one that cannot be used hides none in the former.
+    async fn or_in_former(
+        &self,
+        authority: &Authority,
+        now: Result<Option<Key>, CaError>,
+    ) -> Result<Option<FoundKey>, CaError> {
         let is_certified = |key: &Key| authority.credential.is_of(key.spki_der());
-        if now.as_ref().is_none_or(|key| !is_certified(key))
-            && let Some(former) = self.managers.former()
-            && let Some(key) = former.find(authority.credential.key_kind(), &authority.in_token.name).await?
-            && is_certified(&key)
-        {
-            return Ok(Some(FoundKey { key, is_in_former: true }));
+        let may_be_in_former = match &now {
+            Ok(key) => key.as_ref().is_none_or(|key| !is_certified(key)),
+            Err(error) => error.is_about_a_key(),
+        };
+        if may_be_in_former && let Some(former) = self.managers.former() {
+            match former.find(authority.credential.key_kind(), &authority.in_token.name).await.map_err(CaError::from) {
+                Ok(Some(key)) if is_certified(&key) => return Ok(Some(FoundKey { key, is_in_former: true })),
+                Err(error) if !error.is_of_another_kind() => return Err(error),
+                Ok(_) | Err(_) => {}
+            }
         }
-        Ok(now.map(|key| FoundKey { key, is_in_former: false }))
+        Ok(now?.map(|key| FoundKey { key, is_in_former: false }))
     }
 
     /// The key that an intended place gets: made now, over whatever has its name, or an administrator's; none if that is gone or not
@@ -183,5 +192,6 @@ pub(super) fn is_about_the_key(error: &HsmError) -> bool {
             | HsmError::PublicKeyMissing(_)
             | HsmError::KeyUnprotected { .. }
             | HsmError::KeyUnusable { .. }
+            | HsmError::KeyOfAnotherKind { .. }
     )
 }

@@ -20,6 +20,17 @@ pub enum OrderError {
     /// The token or the data store fails, or what it takes is not there.
     #[error(transparent)]
     Failed(#[from] CaError),
+    /// It is done, and what should sign from then on is not at hand.
+    #[error(
+        "it is done in the CA journal, but the {noun} that should sign now is not at hand ({why}): what may sign beside it goes on; it is \
+         looked for again every few seconds"
+    )]
+    SignerMissing {
+        /// What should sign.
+        noun: &'static str,
+        /// Why it does not.
+        why: String,
+    },
     /// As many wait as may.
     #[error("{MAX_WAITING_ORDERS} orders are waiting; try again")]
     Busy,

@@ -9,10 +9,11 @@ use tracing::{debug, error, warn};
 
 use super::bundle::TrustBundle;
 use super::local_authorities::LocalAuthorities;
-use super::orders::{Orders, Request};
+use super::orders::{OrderError, Orders, Request};
 use super::performer::Performer;
 use super::purpose::Purpose;
 use super::rotation::Step;
+use super::rotation::by_hand::Order;
 use super::rotation_failures::{Attempt, Failures};
 use super::rotation_health::{Loudness, RootWanted, RotationHealth};
 use super::signers::Signers;
@@ -83,8 +84,9 @@ impl Rotation {
         let mut performer = Performer::load(keys, store, policy, upstream, source).await?;
         let clock = performer.clock();
         let mut failures = advance_to_now(&mut performer, &clock).await;
-        let found = failures.note(Attempt::FindSigners, performer.new_signers().await);
-        let signers = found.flatten().unwrap_or_default();
+        let (found, failed) = performer.new_signers().await;
+        failures.note_unfound(failed);
+        let signers = found.unwrap_or_default();
         tell_if_it_signs(failures, &signers, clock.moment().now_unix)?;
         if signers.is_empty() {
             return Err(CaError::NothingSigns);
@@ -148,8 +150,8 @@ impl Rotation {
         match request {
             Request::Order { order, reply } => {
                 let outcome = self.performer.obey(&order, moment).await;
-                self.publish_and_tell().await;
-                let _ = reply.send(outcome);
+                let failures = self.publish_and_tell().await;
+                let _ = reply.send(outcome.and_then(|state| self.require_signer(&order, &failures).map(|()| state)));
             }
             Request::LeaveRoots { roots, reply } => {
                 let outcome = self.performer.leave_roots(&roots, moment).await;
@@ -159,11 +161,26 @@ impl Rotation {
         }
     }
 
-    async fn publish_and_tell(&mut self) {
+    async fn publish_and_tell(&mut self) -> Failures {
         let mut failures = Failures::default();
         self.publish(&mut failures).await;
         if !failures.is_empty() {
             self.tell(&failures);
+        }
+        failures
+    }
+
+    /// What is to sign from now on, by an order that was carried out, is at hand.
+    fn require_signer(&self, order: &Order, failures: &Failures) -> Result<(), OrderError> {
+        match order {
+            Order::Activate(purpose, _) | Order::Taint(purpose, _) if self.performer.lacks_signer(*purpose) => {
+                let why = match failures.is_empty() {
+                    true => "its key is not in the token, or cannot be used".to_owned(),
+                    false => failures.to_string(),
+                };
+                Err(OrderError::SignerMissing { noun: purpose.noun(), why })
+            }
+            _ => Ok(()),
         }
     }
 
@@ -203,11 +220,12 @@ impl Rotation {
         self.published.local.store(Arc::new(Local::of(&self.performer)));
         self.published.own.replace(self.performer.own_authorities());
         self.published.publish(self.performer.bundle());
-        if failures.has(Attempt::FindSigners) {
+        if failures.attempts().any(|failed| matches!(failed, Attempt::FindSigners(_))) {
             return;
         }
-        let found = failures.note(Attempt::FindSigners, self.performer.new_signers().await);
-        if let Some(signers) = found.flatten() {
+        let (found, failed) = self.performer.new_signers().await;
+        failures.note_unfound(failed);
+        if let Some(signers) = found {
             self.published.signers.store(Arc::new(signers));
         }
     }

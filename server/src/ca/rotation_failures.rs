@@ -15,8 +15,8 @@ pub(super) enum Attempt {
     UseStore,
     /// A step of the plan.
     Do(Step),
-    /// To have whoever may sign at hand.
-    FindSigners,
+    /// To have whoever may sign for this purpose at hand.
+    FindSigners(Purpose),
     /// To find the root's key before it is needed.
     LookForRoot,
     /// To find the key that signs tokens of this kind.
@@ -37,6 +37,7 @@ impl Attempt {
     pub(super) fn tokens(self) -> Option<Purpose> {
         match self {
             Self::LookForTokenKey(purpose) => Some(purpose),
+            Self::FindSigners(purpose) => Some(purpose).filter(|purpose| purpose.signs_tokens()),
             Self::Do(step) => step.purpose().filter(|purpose| purpose.signs_tokens()),
             _ => None,
         }
@@ -52,6 +53,11 @@ impl Failures {
     /// Remembers the error, if it is one; returns what was got if not.
     pub(super) fn note<T>(&mut self, attempt: Attempt, done: Result<T, CaError>) -> Option<T> {
         done.map_err(|error| self.0.push((attempt, error))).ok()
+    }
+
+    /// Remembers for which purposes it was not found who signs.
+    pub(super) fn note_unfound(&mut self, failed: Vec<(Purpose, CaError)>) {
+        self.0.extend(failed.into_iter().map(|(purpose, error)| (Attempt::FindSigners(purpose), error)));
     }
 
     /// `done` if nothing failed; a root that is awaited has not.
@@ -71,10 +77,6 @@ impl Failures {
 
     pub(super) fn is_empty(&self) -> bool {
         self.failed().next().is_none()
-    }
-
-    pub(super) fn has(&self, attempt: Attempt) -> bool {
-        self.attempts().any(|failed| failed == attempt)
     }
 
     pub(super) fn attempts(&self) -> impl Iterator<Item = Attempt> {
@@ -101,7 +103,7 @@ impl Failures {
 /// How far what failed is from the signing of SVIDs: the CA's own reason comes before the root's, but where the CA waits for the root.
 fn distance_from_signing((attempt, error): &(Attempt, CaError)) -> u8 {
     match attempt {
-        Attempt::FindSigners => 0,
+        Attempt::FindSigners(Purpose::X509Ca) => 0,
         Attempt::Do(step) if step.purpose() == Some(Purpose::X509Ca) && !matches!(error, CaError::NoRoot) => 1,
         Attempt::Do(step) if step.purpose() == Some(Purpose::Root) => 2,
         _ => 3,
@@ -154,7 +156,8 @@ mod tests {
         let roots = failures(vec![(ROOT, CaError::TooManyUsedKeys), (CA, CaError::NoRoot)]);
         let (reason, _) = roots.why_nobody_signs().unwrap();
         assert!(matches!(reason, CaError::TooManyUsedKeys), "{reason}");
-        let found = failures(vec![(CA, CaError::Interrupted), (Attempt::FindSigners, CaError::NothingSigns)]);
+        let found =
+            failures(vec![(CA, CaError::Interrupted), (Attempt::FindSigners(Purpose::X509Ca), CaError::NothingSigns)]);
         let (reason, _) = found.why_nobody_signs().unwrap();
         assert!(matches!(reason, CaError::NothingSigns), "{reason}");
         assert!(Failures::default().why_nobody_signs().is_none());
@@ -169,7 +172,8 @@ mod tests {
         assert_eq!(failures.to_string().matches("a signing task ended early").count(), 1, "{failures}");
         assert!(failures.to_string().contains("were used, and no more are remembered"), "{failures}");
         assert_eq!(failures.steps().len(), 2);
-        assert!(failures.has(Attempt::LookForRoot) && !failures.has(Attempt::LookForFreeKey));
+        let has = |attempt| failures.attempts().any(|failed| failed == attempt);
+        assert!(has(Attempt::LookForRoot) && !has(Attempt::LookForFreeKey));
         assert!(failures.or(()).is_err() && Failures::default().or(()).is_ok());
     }
 }

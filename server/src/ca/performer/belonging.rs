@@ -33,9 +33,16 @@ impl Performer {
             (Purpose::X509Ca, Slot::Active(_)) => self.find_where(place, authority).await,
             _ => self.find_idle_where(place, authority).await,
         };
+        let may_lack = match place.purpose {
+            Purpose::X509Ca => !matches!(held, Slot::Active(_)),
+            Purpose::Jwt | Purpose::Wit => true,
+            Purpose::Root => false,
+        };
+        let is_newer =
+            |error: &CaError| place.purpose == Purpose::X509Ca && matches!(error, CaError::KeyMismatch { .. });
         let found = match found {
-            // It keeps no CA from signing, and no other key of its purpose.
-            Err(unfit) if place.purpose.signs_tokens() && unfit.is_about_a_key() => {
+            // It keeps no CA from signing, and no other key of its purpose. It is destroyed when its place is needed.
+            Err(unfit) if may_lack && unfit.is_about_a_key() && !is_newer(&unfit) => {
                 let noun = place.purpose.noun();
                 error!(slot = %place, error = &unfit as &dyn std::error::Error, "a {noun} cannot be used: check the token");
                 return Ok(());
@@ -73,12 +80,17 @@ impl Performer {
         let held = self.journal.slot(place).clone();
         let own = self.own_key(place).name;
         let authority = held.authority();
-        let found = match authority {
-            Some(authority) => self.keys.find_of(authority).await?,
-            None => None,
+        let is_its_own = match authority {
+            Some(authority) => match self.find_where(place, authority).await {
+                Ok(found) => found.is_some(),
+                Err(CaError::KeyMismatch { .. }) => false,
+                // Whose it is cannot be seen any more: it is not newer for that.
+                Err(unfit) if unfit.is_about_a_key() => true,
+                Err(other) => return Err(other),
+            },
+            None => false,
         };
-        let is_its_own = |found: &FoundKey| authority.is_some_and(|a| a.credential.is_of(found.key.spki_der()));
-        if found.as_ref().is_some_and(is_its_own) || matches!(held, Slot::Intended(_)) {
+        if is_its_own || matches!(held, Slot::Intended(_)) {
             return Ok(());
         }
         let key = held.key().map_or_else(|| own.clone(), |key| key.name.clone());
@@ -97,9 +109,12 @@ impl Performer {
 
     pub(super) async fn check_unused(&self, slot: Place) -> Result<(), CaError> {
         let key = self.own_key(slot).name;
-        match self.keys.find_made(&key, self.policy.key_kind(slot.purpose)).await? {
-            Some(_) => Err(CaError::KeyWithoutJournal { slot, key }),
-            None => Ok(()),
+        match self.keys.find_made(&key, self.policy.key_kind(slot.purpose)).await {
+            Ok(None) => Ok(()),
+            // Of whatever kind, and whether it is fit or not.
+            Ok(Some(_)) => Err(CaError::KeyWithoutJournal { slot, key }),
+            Err(one) if one.is_about_a_key() => Err(CaError::KeyWithoutJournal { slot, key }),
+            Err(other) => Err(other),
         }
     }
 
@@ -154,7 +169,7 @@ impl Performer {
     }
 
     async fn find_where(&self, slot: Place, authority: &Authority) -> Result<Option<FoundKey>, CaError> {
-        require_certified(slot, authority, self.keys.find_of(authority).await?)
+        require_certified(slot, authority, self.keys.find_of(authority).await)
     }
 
     /// The same of an authority that signs no SVIDs now.
@@ -163,16 +178,19 @@ impl Performer {
     }
 
     async fn find_idle_where(&mut self, slot: Place, authority: &Authority) -> Result<Option<FoundKey>, CaError> {
-        require_certified(slot, authority, self.keys.find_fit(authority).await?)
+        require_certified(slot, authority, self.keys.find_fit(authority).await)
     }
 }
 
-/// What was found is the key that `authority` certifies, or nothing.
-fn require_certified(slot: Place, authority: &Authority, found: Option<FoundKey>) -> Result<Option<FoundKey>, CaError> {
-    match found {
-        Some(FoundKey { key, .. }) if !authority.credential.is_of(key.spki_der()) => {
-            Err(CaError::KeyMismatch { slot, key: authority.in_token.name.clone() })
-        }
-        found => Ok(found),
-    }
+/// What was found is the key that `authority` certifies, or nothing. One of another kind is another one.
+fn require_certified(
+    slot: Place,
+    authority: &Authority,
+    found: Result<Option<FoundKey>, CaError>,
+) -> Result<Option<FoundKey>, CaError> {
+    let is_another = match &found {
+        Ok(found) => found.as_ref().is_some_and(|found| !authority.credential.is_of(found.key.spki_der())),
+        Err(error) => error.is_of_another_kind(),
+    };
+    if is_another { Err(CaError::KeyMismatch { slot, key: authority.in_token.name.clone() }) } else { found }
 }

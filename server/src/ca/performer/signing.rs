@@ -13,15 +13,14 @@ use crate::ca::signers::Signers;
 use crate::clock::{Moment, Trust};
 use crate::keys::Key;
 
-/// Keys that are in the token, each with its place.
-struct FoundKeys(Vec<(SlotName, Key)>);
-
-impl FoundKeys {
-    /// The key in this place, if it is the one that `authority` is verified with.
-    fn of(&self, slot: SlotName, authority: &Authority) -> Option<&Key> {
-        let (_, key) = self.0.iter().find(|(held, _)| *held == slot)?;
-        authority.credential.is_of(key.spki_der()).then_some(key)
-    }
+/// The key in a place, as far as it could be looked for.
+enum InPlace {
+    /// It is there, and fit.
+    Key(Key),
+    /// It is not, or cannot be used.
+    None,
+    /// The token failed meanwhile, or has it in a state that it should not be in.
+    Unknown,
 }
 
 /// The root that signs CAs.
@@ -34,72 +33,96 @@ pub(super) struct SigningRoot {
 }
 
 impl Performer {
-    /// Everyone who may sign, if a step has been done since this was asked last, or a CA that should sign was not found then.
-    pub(in crate::ca) async fn new_signers(&mut self) -> Result<Option<Signers>, CaError> {
+    /// Everyone who may sign, if a step has been done since this was asked last, or one that should sign was not found then; and what
+    /// failed meanwhile. What is wrong with one key, or with those of one purpose, keeps no other from signing.
+    pub(in crate::ca) async fn new_signers(&mut self) -> (Option<Signers>, Vec<(Purpose, CaError)>) {
         if !self.unseen {
-            return Ok(None);
+            return (None, Vec::new());
         }
-        let (jwt, wit) = (self.find_token_signers(Purpose::Jwt).await?, self.find_token_signers(Purpose::Wit).await?);
-        self.signers = Signers::new(self.find_issuers().await?, jwt, wit);
-        let active = self.journal.slots(Purpose::X509Ca).active();
-        self.unseen = active.is_some_and(|(_, authority)| self.signers.of(authority).is_none());
-        Ok(Some(self.signers.clone()))
+        let mut failed = Vec::new();
+        let mut keys = Vec::new();
+        for purpose in [Purpose::X509Ca, Purpose::Jwt, Purpose::Wit] {
+            keys.extend(self.find_keys(purpose, &mut failed).await);
+        }
+        let x509 = self.signers_of(Purpose::X509Ca, &keys, &mut failed, Signers::of, |key, authority| {
+            authority.credential.certificate().map(|own| Issuer::new(key, authority, own)).transpose()
+        });
+        let [jwt, wit] = [Purpose::Jwt, Purpose::Wit].map(|purpose| {
+            self.signers_of(purpose, &keys, &mut failed, Signers::token_of, |key, authority| {
+                authority.credential.token_key().map(|own| TokenSigner::new(key, authority, own)).transpose()
+            })
+        });
+        self.signers = Signers::new(x509, jwt, wit);
+        self.unseen = !failed.is_empty() || self.lacks_signer(Purpose::X509Ca);
+        (Some(self.signers.clone()), failed)
     }
 
-    /// The CAs, in the order in which they are asked. Who was among them before stays, with what was learnt about it.
-    async fn find_issuers(&mut self) -> Result<Vec<Arc<Issuer>>, CaError> {
-        let keys = self.find_keys(Purpose::X509Ca).await?;
-        let mut issuers = Vec::new();
-        for (slot, authority) in self.journal.slots(Purpose::X509Ca).signers() {
-            let (Some(key), Some(certificate)) = (keys.of(slot, authority), authority.credential.certificate()) else {
-                continue;
-            };
-            issuers.push(match self.signers.of(authority) {
-                Some(known) => known,
-                None => Arc::new(Issuer::new(key.clone(), authority, certificate)?),
-            });
-        }
-        Ok(issuers)
+    /// Whether the authority that should sign is not at hand.
+    pub(in crate::ca) fn lacks_signer(&self, purpose: Purpose) -> bool {
+        let active = self.journal.slots(purpose).active();
+        active.is_some_and(|(_, authority)| match purpose {
+            Purpose::Root => false,
+            Purpose::X509Ca => self.signers.of(authority).is_none(),
+            Purpose::Jwt | Purpose::Wit => self.signers.token_of(authority).is_none(),
+        })
     }
 
-    /// The keys of tokens, likewise; the prepared one signs nothing before it is activated.
-    async fn find_token_signers(&mut self, purpose: Purpose) -> Result<Vec<Arc<TokenSigner>>, CaError> {
-        let keys = self.find_keys(purpose).await?;
+    /// Who may sign for a purpose, in the order in which they are asked. Who was among them before stays, with what was learnt about it, also
+    /// if its key could not be looked for now. A prepared key signs no tokens before it is activated.
+    fn signers_of<T>(
+        &self,
+        purpose: Purpose,
+        keys: &[(Place, InPlace)],
+        failed: &mut Vec<(Purpose, CaError)>,
+        known: impl Fn(&Signers, &Authority) -> Option<Arc<T>>,
+        new: impl Fn(Key, &Authority) -> Result<Option<T>, CaError>,
+    ) -> Vec<Arc<T>> {
         let slots = self.journal.slots(purpose);
         let mut signers = Vec::new();
         for (slot, authority) in slots.signers() {
-            let (Some(key), Some(published)) = (keys.of(slot, authority), authority.credential.token_key()) else {
-                continue;
-            };
-            if slots.prepared() == Some((slot, authority)) {
+            if purpose.signs_tokens() && slots.prepared() == Some((slot, authority)) {
                 continue;
             }
-            signers.push(match self.signers.token_of(authority) {
-                Some(known) => known,
-                None => Arc::new(TokenSigner::new(key.clone(), authority, published)?),
-            });
+            let in_place = keys.iter().find(|(place, _)| *place == Place { purpose, slot }).map(|(_, key)| key);
+            let known = known(&self.signers, authority);
+            match (in_place, known) {
+                (Some(InPlace::Unknown), known) => signers.extend(known),
+                (Some(InPlace::Key(key)), known) if authority.credential.is_of(key.spki_der()) => match known {
+                    Some(known) => signers.push(known),
+                    None => match new(key.clone(), authority) {
+                        Ok(new) => signers.extend(new.map(Arc::new)),
+                        Err(error) => failed.push((purpose, error)),
+                    },
+                },
+                _ => {}
+            }
         }
-        Ok(signers)
+        signers
     }
 
-    /// The keys in the places of a purpose, as far as the token has them. One of tokens that cannot be used keeps neither the other
-    /// nor a CA from signing: of the one that should, `look_for_token_key` tells.
-    async fn find_keys(&mut self, purpose: Purpose) -> Result<FoundKeys, CaError> {
+    /// The keys of those who may sign for a purpose. One that cannot be used keeps no other from signing: only of the CA that signs
+    /// SVIDs now it is a failure, and of the key that signs tokens `look_for_token_key` tells.
+    async fn find_keys(&mut self, purpose: Purpose, failed: &mut Vec<(Purpose, CaError)>) -> Vec<(Place, InPlace)> {
         let mut keys = Vec::new();
         for slot in SlotName::BOTH {
             let held = self.journal.slots(purpose).slot(slot);
-            let Some(authority) = held.authority() else { continue };
-            let found = match held {
-                Slot::Active(_) => self.keys.find_of(authority).await,
-                _ => self.keys.find_fit(authority).await,
+            let Some(authority) = held.authority().filter(|authority| !authority.is_tainted()) else { continue };
+            let is_active = matches!(held, Slot::Active(_));
+            let found = match is_active {
+                true => self.keys.find_of(authority).await,
+                false => self.keys.find_fit(authority).await,
             };
-            let found = match found {
-                Err(unfit) if purpose.signs_tokens() && unfit.is_about_a_key() => None,
-                found => found?,
+            let in_place = match found {
+                Ok(found) => found.map_or(InPlace::None, |found| InPlace::Key(found.key)),
+                Err(unfit) if unfit.is_about_a_key() && (purpose.signs_tokens() || !is_active) => InPlace::None,
+                Err(error) => {
+                    failed.push((purpose, error));
+                    InPlace::Unknown
+                }
             };
-            keys.extend(found.map(|found| (slot, found.key)));
+            keys.push((Place { purpose, slot }, in_place));
         }
-        Ok(FoundKeys(keys))
+        keys
     }
 
     /// The root that signs CAs now, if the policy has one: of those that are valid the first whose key is at hand. Each is in the

@@ -87,7 +87,11 @@ impl Performer {
         if place.purpose != Purpose::X509Ca || record.origin != Origin::Made {
             return Ok(None);
         }
-        let found = self.keys.find_made(&record.name, self.policy.key_kind(place.purpose)).await?;
+        let found = match self.keys.find_made(&record.name, self.policy.key_kind(place.purpose)).await {
+            // A leftover, of another kind or unfit: it is destroyed, and a key made in its place.
+            Err(leftover) if leftover.is_about_a_key() => None,
+            found => found?,
+        };
         Ok(found.filter(|key| upstream.has_asked_for(key.spki_der())))
     }
 
@@ -173,7 +177,15 @@ impl Performer {
 
     pub(super) async fn activate(&mut self, place: Place, moment: Moment) -> Result<(), CaError> {
         let Slot::Prepared(authority) = self.journal.slot(place).clone() else { return Ok(()) };
-        if self.find_idle_key(place, &authority).await?.is_none() {
+        let found = match self.find_idle_key(place, &authority).await {
+            // It has signed nothing: another takes its place, over whatever has its name.
+            Err(unfit) if unfit.is_about_an_unfit_key() => {
+                error!(slot = %place, error = &unfit as &dyn std::error::Error, "the key of the prepared {} cannot be used", place.purpose.noun());
+                None
+            }
+            found => found?,
+        };
+        if found.is_none() {
             return self.miss(place, moment).await;
         }
         self.persist(self.without_former(place, self.journal.clone().activate(place))).await?;

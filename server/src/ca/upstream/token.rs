@@ -240,7 +240,7 @@ impl RootToken {
 async fn find(manager: &KeyManager, name: &KeyName, root: &Certificate) -> Result<Option<Key>, CaError> {
     match manager.find(crate::ca::key_kind::certified_kind(root), name).await.map_err(CaError::from) {
         // It is another root's.
-        Err(CaError::Token(HsmError::KeyUnusable { .. })) => Ok(None),
+        Err(CaError::Token(HsmError::KeyUnusable { .. } | HsmError::KeyOfAnotherKind { .. })) => Ok(None),
         found => found,
     }
 }

@@ -67,6 +67,10 @@ pub(super) fn status(error: OrderError, failure: &str) -> Status {
             error!(error = &cause as &dyn std::error::Error, "{failure}");
             return Status::internal(format!("{failure}: {}", describe(&cause)));
         }
+        OrderError::SignerMissing { .. } => {
+            error!("{failure}: {error}");
+            return Status::internal(error.to_string());
+        }
         OrderError::Busy => return Status::resource_exhausted(error.to_string()),
         OrderError::Stopped => return Status::unavailable(error.to_string()),
     };

@@ -126,6 +126,7 @@ async fn refuse_what_is_there(opened: &Opened, name: &KeyName, kind: KeyKind) ->
         Ok(Some(_))
         | Err(
             HsmError::KeyUnusable { .. }
+            | HsmError::KeyOfAnotherKind { .. }
             | HsmError::DuplicateKey { .. }
             | HsmError::KeyUnprotected { .. }
             | HsmError::PublicKeyMissing(_),

@@ -121,7 +121,9 @@ async fn find_root(opened: &Opened, name: &KeyName, root: &Certificate) -> Resul
         Ok(Some(key)) => Ok(key),
         Ok(None) => Err(CommandError::run(CeremonyRefusal::NoKey(name.clone()))),
         // Of another kind than the root's: another root's.
-        Err(HsmError::KeyUnusable { .. }) => Err(CommandError::run(CeremonyRefusal::WrongToken(name.clone()))),
+        Err(HsmError::KeyUnusable { .. } | HsmError::KeyOfAnotherKind { .. }) => {
+            Err(CommandError::run(CeremonyRefusal::WrongToken(name.clone())))
+        }
         Err(error) => Err(CommandError::run(error)),
     }
 }
