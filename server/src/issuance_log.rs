@@ -26,6 +26,6 @@ pub use chain::{Body, Head, MAX_OBJECT_BYTES, Record};
 pub use error::LogError;
 pub use identity::{FILE_NAME as ID_FILE_NAME, log_id};
 pub use kept::{MAX_KEPT_FILES, read_kept};
-pub use reading::{Reading, last_revision, read, read_last, read_last_kept};
+pub use reading::{Newest, Reading, read, read_last, read_last_kept, read_newest};
 pub use segment::{DIRECTORY, MAX_LINE_BYTES, MAX_SEGMENT_BYTES, MAX_SEGMENTS};
-pub use writer::{Event, IssuanceLog, MAX_WAITING, RECENT};
+pub use writer::{Event, IssuanceLog, MAX_OPERATORS_WAITING, MAX_WAITING, RECENT};

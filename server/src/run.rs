@@ -82,6 +82,7 @@ pub async fn run(config: ServerConfig, log: Log, exporter: Option<Exporter>) -> 
     let (doors, Settled { store, registry, federation, keys, ca, rotation, accepted }) =
         settled::settle(&config, doors).await?;
     let heads = issuance_heads(&config, &store, &registry, accepted).await?;
+    settled::end(&store, accepted).await?;
     let web = doors.shown();
     let Doors { tcp, address, admin, health, endpoint, discovery, exchange } = doors;
     let audit = Arc::new(Audit::new(config.audit.enabled, audit_file.clone(), heads.log().clone()));

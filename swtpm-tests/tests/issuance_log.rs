@@ -17,12 +17,17 @@ use ironroot_lab::server_client::{Agent, ServerClient};
 use ironroot_lab::small_disk::SmallDisk;
 use ironroot_lab::upstream_files::UpstreamFiles;
 use ironroot_server::issuance_log::{
-    Event, Head, IssuanceLog, LogError, MAX_OBJECT_BYTES, MAX_SEGMENT_BYTES, MAX_SEGMENTS, MAX_WAITING, last_revision,
-    read, read_last,
+    Event, Head, IssuanceLog, LogError, MAX_OBJECT_BYTES, MAX_SEGMENT_BYTES, MAX_SEGMENTS, MAX_WAITING, read,
+    read_last, read_newest,
 };
 use rustls_pki_types::CertificateDer;
 use tonic::Request;
 use tonic::metadata::MetadataValue;
+
+/// Something that is not kept in memory while the disk is full.
+fn issued(object: String) -> Event {
+    Event { method: "NewJWTSVID".into(), ..event(object) }
+}
 
 fn event(object: impl Into<String>) -> Event {
     Event { method: "BanAgent".into(), object: object.into(), by: "uid 0".into() }
@@ -66,7 +71,7 @@ fn a_segment_that_was_not_begun_whole_holds_nothing_and_costs_nothing() {
         let begun = directory.path().join(format!("{:020}.log", 900));
         fs::write(&begun, torn).expect("written");
         assert_eq!(read(directory.path(), |_, _| {}).expect("whole").expect("there").head, first);
-        assert!(last_revision(directory.path()).is_ok());
+        assert!(read_newest(directory.path()).is_ok());
         let log = IssuanceLog::open(directory.path(), None).expect("opened");
         assert_eq!(*log.durable().borrow(), first);
         log.close();
@@ -158,7 +163,7 @@ fn what_does_not_fit_on_the_disk_is_counted_in_a_record() {
         small.fill();
         let mut sent = 0;
         let in_trouble = || {
-            log.append(event("x".repeat(MAX_OBJECT_BYTES)));
+            log.append(issued("x".repeat(MAX_OBJECT_BYTES)));
             sent += 1;
             log.trouble().is_some()
         };
@@ -182,7 +187,7 @@ fn what_was_left_out_when_a_server_ended_on_a_full_disk_is_counted_by_the_next()
         let mut sent = 0;
         // What is left of the file's last page takes a short record, and be it the one that says how many are not there.
         let mut nothing_fits = || {
-            log.append(event("x".repeat(MAX_OBJECT_BYTES)));
+            log.append(issued("x".repeat(MAX_OBJECT_BYTES)));
             sent += 1;
             let tried_alone = Instant::now() + Duration::from_millis(1500);
             while Instant::now() < tried_alone {
@@ -211,7 +216,7 @@ fn no_more_waits_than_may_and_what_is_left_out_of_a_full_queue_is_counted() {
     let each = MAX_WAITING * 4;
     std::thread::scope(|threads| {
         for _ in 0..2 {
-            threads.spawn(|| (0..each).for_each(|_| log.append(event("x"))));
+            threads.spawn(|| (0..each).for_each(|_| log.append(issued("x".into()))));
         }
     });
     expect_within(DEADLINE, "all is written or counted", String::new, || {

@@ -120,6 +120,13 @@ impl fmt::Display for Evidence {
 /// For the log, for `healthcheck`: what is the case, and what to do.
 impl fmt::Display for OlderState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.waits() {
+            return write!(
+                f,
+                "an operator has accepted an older state meanwhile, and the next start goes on with it: the database {}",
+                self.evidence
+            );
+        }
         write!(
             f,
             "nothing is issued until an operator accepts an older state: the database {}; put a newer one in its place, or, as the server's \

@@ -46,7 +46,12 @@ pub(super) fn drop_old(directory: &Path, most: usize) -> io::Result<()> {
 
 /// Whether it is of those that are kept: what operators did, and what the server says of itself.
 pub(super) fn is_kept(record: &Record) -> bool {
-    !NOT_KEPT.contains(&record.body.method.as_str())
+    is_kept_method(&record.body.method)
+}
+
+/// The same, by what was done.
+pub(super) fn is_kept_method(method: &str) -> bool {
+    !NOT_KEPT.contains(&method)
 }
 
 /// Hands each kept record to `take`, the oldest first. Some may be in the chain still.

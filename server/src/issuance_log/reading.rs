@@ -37,21 +37,29 @@ pub fn read(directory: &Path, mut take: impl FnMut(&Record, &Head)) -> Result<Op
     Ok(reading)
 }
 
-/// How far the data store had come when the newest records were written that say so, of the newest epoch; none if none does, or there is no
-/// log. Only the newest segment with records is read.
-pub fn last_revision(directory: &Path) -> Result<Option<i64>, LogError> {
+/// Of the newest records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Newest {
+    /// When the newest was written, UNIX seconds.
+    pub at: i64,
+    /// How far the data store had come when those were written that say so, of the newest epoch; none if none does.
+    pub revision: Option<i64>,
+}
+
+/// What the newest records say; none if there are none. Only the newest segment with records is read.
+pub fn read_newest(directory: &Path) -> Result<Option<Newest>, LogError> {
     if !directory.is_dir() {
         return Ok(None);
     }
     let (segments, _) = segment::list_begun(directory)?;
     for path in segments.iter().rev() {
-        let mut last: Option<(u64, Option<i64>)> = None;
+        let mut last: Option<(u64, Newest)> = None;
         segment::read(path, |Record { body, .. }, _| {
-            let of_before = last.filter(|(epoch, _)| *epoch == body.epoch).and_then(|(_, revision)| revision);
-            last = Some((body.epoch, body.revision.or(of_before)));
+            let of_before = last.filter(|(epoch, _)| *epoch == body.epoch).and_then(|(_, newest)| newest.revision);
+            last = Some((body.epoch, Newest { at: body.at, revision: body.revision.or(of_before) }));
         })?;
-        if let Some((_, revision)) = last {
-            return Ok(revision);
+        if let Some((_, newest)) = last {
+            return Ok(Some(newest));
         }
     }
     Ok(None)

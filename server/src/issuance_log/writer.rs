@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -22,8 +22,13 @@ use super::segment::{self, MAX_SEGMENT_BYTES, MAX_SEGMENTS};
 
 /// Events that may wait for the disk, some 300 bytes each. One more is left out, and counted in a record of its own.
 pub const MAX_WAITING: usize = 16 * 1024;
+/// Events that may wait for the disk beside those, of what operators did: nobody's SVIDs take this room, and as many are kept in memory while
+/// nothing can be written. A server tells all bans anew as it starts, two events each.
+pub const MAX_OPERATORS_WAITING: usize = 32 * 1024;
 /// Hashes of the newest records that are remembered, 32 bytes each: so far back a head that somebody has kept is compared.
 pub const RECENT: usize = 64 * 1024;
+/// How often it is tried to write what is left as the log ends: what is in doubt first, and what has waited for that behind it.
+const LAST_TRIES: usize = 3;
 /// Records that are written at once.
 const BATCH: usize = 1024;
 /// What comes within this time of the first is written with it: a busy server's callers do not wake the thread for each record.
@@ -44,10 +49,17 @@ pub struct Event {
     pub by: String,
 }
 
-/// An event, and how far the data store had come by then.
+/// An event, when it was, UNIX seconds, and how far the data store had come by then.
 struct Queued {
     event: Event,
+    at: i64,
     revision: Option<i64>,
+}
+
+impl Queued {
+    fn is_kept(&self) -> bool {
+        kept::is_kept_method(&self.event.method)
+    }
 }
 
 /// The log, open; clones share it.
@@ -59,12 +71,33 @@ pub struct IssuanceLog {
 
 struct Shared {
     queue: Mutex<Option<SyncSender<Queued>>>,
+    /// Of what waits in it, how much is not of operators.
+    others_waiting: AtomicUsize,
     /// How far the data store has come; below zero: nobody has said so yet.
     revision: AtomicI64,
     left_out: AtomicU64,
     recent: Mutex<Recent>,
     trouble: Mutex<Option<String>>,
     thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Shared {
+    /// Whether there was room for it.
+    fn queue(&self, queued: Queued) -> bool {
+        let queue = lock(&self.queue);
+        let Some(queue) = queue.as_ref() else { return false };
+        let others = usize::from(!queued.is_kept());
+        // Counted up under the queue's lock alone, and before the thread counts it down.
+        if others > 0 && self.others_waiting.load(Ordering::Relaxed) >= MAX_WAITING {
+            return false;
+        }
+        self.others_waiting.fetch_add(others, Ordering::Relaxed);
+        let is_queued = queue.try_send(queued).is_ok();
+        if !is_queued {
+            self.others_waiting.fetch_sub(others, Ordering::Relaxed);
+        }
+        is_queued
+    }
 }
 
 /// The newest records' hashes.
@@ -93,22 +126,25 @@ impl Recent {
 
 impl IssuanceLog {
     /// Opens the log in `directory`, or begins one. `given_up`: an older state was accepted, and heads of before count no more, up to
-    /// that epoch and the log's own.
+    /// that epoch and the log's own: the epoch that begins is on the disk on return, since a head that is shown must not go back.
     ///
     /// Blocks: the newest segment is read whole and proven.
     pub fn open(directory: &Path, given_up: Option<u64>) -> Result<Self, LogError> {
         segment::make(directory)?;
-        let (segments, mut recent) = Segments::open(directory)?;
+        let (mut segments, mut recent) = Segments::open(directory)?;
         let note = LeftOut::open(directory);
         let note = note.inspect_err(|why| warn!(error = %why, "what the issuance log leaves out is not noted")).ok();
         if let Some(given_up) = given_up {
-            recent.head.epoch = now().max(recent.head.epoch.max(given_up).saturating_add(1));
+            let epoch = now().max(recent.head.epoch.max(given_up).saturating_add(1));
+            let begun = segments.begin_epoch(&Head { epoch, ..recent.head });
+            recent.push(begun.map_err(|error| LogError::Io { doing: "write", path: directory.to_owned(), error })?);
         }
         let head = recent.head;
-        let (queue, events) = sync_channel(MAX_WAITING);
+        let (queue, events) = sync_channel(MAX_WAITING + MAX_OPERATORS_WAITING);
         let (durable, shown) = watch::channel(head);
         let shared = Arc::new(Shared {
             queue: Mutex::new(Some(queue)),
+            others_waiting: AtomicUsize::new(0),
             revision: AtomicI64::new(-1),
             left_out: AtomicU64::new(note.as_ref().map_or(0, LeftOut::noted)),
             recent: Mutex::new(recent),
@@ -126,9 +162,8 @@ impl IssuanceLog {
     /// Has it written down. Nothing is waited for.
     pub fn append(&self, event: Event) {
         let revision = Some(self.shared.revision.load(Ordering::Acquire)).filter(|revision| *revision >= 0);
-        let queued = Queued { event, revision };
-        let queued = lock(&self.shared.queue).as_ref().is_some_and(|queue| queue.try_send(queued).is_ok());
-        if !queued {
+        let queued = Queued { event, at: wall_unix(), revision };
+        if !self.shared.queue(queued) {
             self.shared.left_out.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -182,6 +217,8 @@ struct Segments {
     /// Of the newest record, and of the newest on the disk: an epoch that has begun since is in none of them, and a segment says what comes
     /// before it.
     epochs: (u64, u64),
+    /// Whether a part of what could not be written is behind them, and could not be taken back.
+    is_torn: bool,
 }
 
 impl Segments {
@@ -205,28 +242,41 @@ impl Segments {
         // The process before may have ended without.
         file.sync_all().map_err(failed)?;
         let (directory, epochs) = (directory.to_owned(), (head.epoch, head.epoch));
-        Ok((Self { directory, path, file, bytes: whole, synced: whole, epochs }, recent))
+        Ok((Self { directory, path, file, bytes: whole, synced: whole, epochs, is_torn: false }, recent))
     }
 
     /// Begins the segment that follows `head`, which is on the disk.
     fn begin(directory: &Path, head: &Head) -> io::Result<Self> {
         let (file, bytes) = segment::begin(directory, head)?;
         let (directory, path) = (directory.to_owned(), segment::path(directory, head));
-        Ok(Self { directory, path, file, bytes, synced: bytes, epochs: (head.epoch, head.epoch) })
+        Ok(Self { directory, path, file, bytes, synced: bytes, epochs: (head.epoch, head.epoch), is_torn: false })
+    }
+
+    /// Begins the epoch of `head`, which is not on the disk yet, with a record of its own; the head with that, which is.
+    fn begin_epoch(&mut self, head: &Head) -> io::Result<Head> {
+        let (method, by) = ("BeginEpoch".to_owned(), "this server".to_owned());
+        let object = "heads of the epochs before count no more".to_owned();
+        let event = Queued { event: Event { method, object, by }, at: wall_unix(), revision: None };
+        let ((record, next), mut line) = (head.with(body(&event, head)), Vec::new());
+        push_line(&mut line, &record);
+        self.write(&line, next.epoch)?;
+        self.sync()?;
+        Ok(next)
     }
 
     fn is_full(&self) -> bool {
         self.bytes >= MAX_SEGMENT_BYTES
     }
 
-    /// Writes the lines whole, or takes back what was written of them. `epoch`: theirs.
+    /// Writes the lines whole, or takes back what was written of them; where that fails too, the segment is torn. `epoch`: theirs.
     fn write(&mut self, lines: &[u8], epoch: u64) -> io::Result<()> {
         let written = self.file.write_all(lines);
         match written {
             Ok(()) => (self.bytes, self.epochs.0) = (self.bytes + lines.len() as u64, epoch),
             Err(_) => {
-                self.file.set_len(self.bytes)?;
-                io::Seek::seek(&mut self.file, io::SeekFrom::End(0))?;
+                let taken_back = self.file.set_len(self.bytes);
+                let taken_back = taken_back.and_then(|()| io::Seek::seek(&mut self.file, io::SeekFrom::End(0)));
+                self.is_torn = taken_back.is_err();
             }
         }
         written
@@ -268,8 +318,10 @@ struct Desk {
     synced: Instant,
     /// The lines that were written since what is durable.
     unsynced: Vec<u8>,
-    /// Whether they may be missing on the disk, whatever the next sync says.
+    /// Whether they may be missing on the disk, whatever the next sync says, or behind a part of a line that nobody could take back.
     is_in_doubt: bool,
+    /// What operators did while nothing could be written, [`MAX_OPERATORS_WAITING`] at most; what was issued is only counted.
+    held: Vec<Queued>,
 }
 
 impl Desk {
@@ -280,8 +332,8 @@ impl Desk {
         durable: watch::Sender<Head>,
         shared: Arc<Shared>,
     ) -> Self {
-        let (synced, unsynced, is_in_doubt) = (Instant::now(), Vec::new(), false);
-        Self { segments, note, head, durable, shared, synced, unsynced, is_in_doubt }
+        let (synced, unsynced, is_in_doubt, held) = (Instant::now(), Vec::new(), false, Vec::new());
+        Self { segments, note, head, durable, shared, synced, unsynced, is_in_doubt, held }
     }
 
     fn work(mut self, events: &Receiver<Queued>) {
@@ -295,6 +347,8 @@ impl Desk {
                 thread::sleep(GATHERING);
             }
             let batch: Vec<Queued> = first.into_iter().chain(events.try_iter().take(BATCH - 1)).collect();
+            let others = batch.iter().filter(|queued| !queued.is_kept()).count();
+            self.shared.others_waiting.fetch_sub(others, Ordering::Relaxed);
             self.write(batch);
             if self.synced.elapsed() >= SYNC_INTERVAL {
                 self.sync();
@@ -304,9 +358,8 @@ impl Desk {
     }
 
     fn end(&mut self) {
-        self.write(Vec::new());
-        self.sync();
-        if self.is_in_doubt {
+        for _ in 0..LAST_TRIES {
+            self.write(Vec::new());
             self.sync();
         }
         if self.is_in_doubt {
@@ -324,8 +377,21 @@ impl Desk {
         }
     }
 
+    /// With what is held: that is written down if this process has the time for it.
     fn left_out(&self) -> u64 {
-        self.shared.left_out.load(Ordering::Relaxed)
+        self.shared.left_out.load(Ordering::Relaxed) + self.held.len() as u64
+    }
+
+    /// What cannot be written now is counted, and what operators did of it is kept for later.
+    fn put_off(&mut self, events: Vec<Queued>) {
+        let mut left_out = 0;
+        for queued in events {
+            match queued.is_kept() && self.held.len() < MAX_OPERATORS_WAITING {
+                true => self.held.push(queued),
+                false => left_out += 1,
+            }
+        }
+        self.shared.left_out.fetch_add(left_out, Ordering::Relaxed);
     }
 
     /// So that the next process knows how many, whatever becomes of this one.
@@ -342,17 +408,16 @@ impl Desk {
             self.turn();
         }
         if self.is_in_doubt || self.segments.is_full() {
-            self.shared.left_out.fetch_add(events.len() as u64, Ordering::Relaxed);
-            return;
+            return self.put_off(events);
         }
         let left_out = self.shared.left_out.swap(0, Ordering::Relaxed);
         let missing = (left_out > 0).then(|| {
             let (method, object) = ("LeftOut".to_owned(), format!("{left_out} records"));
-            Queued { event: Event { method, object, by: String::new() }, revision: None }
+            Queued { event: Event { method, object, by: String::new() }, at: wall_unix(), revision: None }
         });
-        let count = events.len() as u64;
+        let events: Vec<Queued> = std::mem::take(&mut self.held).into_iter().chain(events).collect();
         let (mut lines, mut heads, mut head) = (Vec::new(), Vec::new(), self.head);
-        for event in missing.into_iter().chain(events) {
+        for event in missing.iter().chain(&events) {
             let (record, next) = head.with(body(event, &head));
             push_line(&mut lines, &record);
             heads.push(next);
@@ -370,7 +435,11 @@ impl Desk {
                 let mut recent = lock(&self.shared.recent);
                 heads.into_iter().for_each(|head| recent.push(head));
             }
-            Err(_) => drop(self.shared.left_out.fetch_add(left_out + count, Ordering::Relaxed)),
+            Err(_) => {
+                self.is_in_doubt = self.segments.is_torn;
+                self.shared.left_out.fetch_add(left_out, Ordering::Relaxed);
+                self.put_off(events);
+            }
         }
         if self.unsynced.len() > MAX_UNSYNCED_BYTES {
             self.sync();
@@ -389,7 +458,7 @@ impl Desk {
     fn sync(&mut self) {
         self.synced = Instant::now();
         let durable = *self.durable.borrow();
-        if durable == self.head {
+        if durable == self.head && !self.is_in_doubt {
             return self.note();
         }
         let synced = match self.is_in_doubt {
@@ -419,11 +488,10 @@ impl Desk {
     }
 }
 
-fn body(Queued { event, revision }: Queued, head: &Head) -> Body {
-    let longest = longest_object(&event.method);
-    let object = recorded(&event.object, longest);
-    let [method, by] = [event.method, event.by].map(|text| recorded(&text, MAX_OBJECT_BYTES));
-    Body { epoch: head.epoch, sequence: head.sequence + 1, at: wall_unix(), method, object, by, revision }
+fn body(Queued { event, at, revision }: &Queued, head: &Head) -> Body {
+    let object = recorded(&event.object, longest_object(&event.method));
+    let [method, by] = [&event.method, &event.by].map(|text| recorded(text, MAX_OBJECT_BYTES));
+    Body { epoch: head.epoch, sequence: head.sequence + 1, at: *at, method, object, by, revision: *revision }
 }
 
 fn now() -> u64 {

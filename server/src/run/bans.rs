@@ -13,7 +13,7 @@ use crate::facts::device::{DeviceRecord, DeviceState};
 use crate::issuance_log::{Event, IssuanceLog};
 use crate::older_state::BANS_TOLD_ANEW;
 use crate::registry::Registry;
-use crate::store::{Changed, Follows, News, Store, StoreError};
+use crate::store::{Changed, Facts, Follows, News, Store, StoreError};
 
 /// Most bans that are told anew as a server starts: so many wait for the disk, and room is left. Where there are more, what was lifted
 /// elsewhere while this server was off stays a ban in its log.
@@ -22,18 +22,23 @@ const MAX_TOLD_ANEW: usize = 8192;
 /// Has `log` follow the bans of a data store that other servers change too; what one server alone changes stands in its log anyway. Its
 /// records say how far the data store has come: whoever has the log say that follows before this.
 pub(super) async fn log_bans(store: &Store, log: IssuanceLog, registry: &Arc<Registry>) -> Result<(), StoreError> {
-    if !store.is_shared() {
-        return Ok(());
-    }
+    if store.is_shared() { follow_bans(store, log, registry).await } else { Ok(()) }
+}
+
+/// What is told is read from the facts: the registry's memory may lag behind them, where it could not be brought up to date. While it lives
+/// they are followed.
+async fn follow_bans(store: &Store, log: IssuanceLog, registry: &Arc<Registry>) -> Result<(), StoreError> {
     let registry = Arc::downgrade(registry);
     let mut known: Option<Bans> = None;
     store
-        .follow(move |_, news| {
-            let Some(registry) = registry.upgrade() else { return Ok(Follows::Ended) };
+        .follow(move |facts, news| {
+            if registry.strong_count() == 0 {
+                return Ok(Follows::Ended);
+            }
             let events = match (&mut known, news) {
-                (Some(known), News::Changes(changes)) => known.follow(&registry, changes),
-                (Some(before), News::Everything) => before.become_now(Bans::of(&registry)),
-                (None, _) => known.insert(Bans::of(&registry)).told_anew(),
+                (Some(known), News::Changes(changes)) => known.follow(facts, changes)?,
+                (Some(before), News::Everything) => before.become_now(Bans::of(facts)?),
+                (None, _) => known.insert(Bans::of(facts)?).told_anew(),
             };
             events.into_iter().for_each(|event| log.append(event));
             Ok(Follows::On)
@@ -49,11 +54,13 @@ struct Bans {
 }
 
 impl Bans {
-    fn of(registry: &Registry) -> Self {
-        let agents =
-            registry.banned_agents().into_iter().map(|agent| (agent.spiffe_id.clone(), agent.certificate_sha256));
-        let devices = registry.devices().banned().into_iter().map(|device| device.ek_sha256);
-        Self { agents: agents.collect(), devices: devices.collect() }
+    fn of(facts: &Facts<'_>) -> Result<Self, StoreError> {
+        let agents = facts.agents()?.into_iter().map(|(_, agent)| agent).filter(|agent| agent.banned);
+        let devices = facts.devices()?.into_iter().map(|device| device.record).filter(|device| is_banned(device));
+        Ok(Self {
+            agents: agents.map(|agent| (agent.spiffe_id, agent.certificate_sha256)).collect(),
+            devices: devices.map(|device| device.ek_sha256).collect(),
+        })
     }
 
     /// What was banned before counts no more, and this does.
@@ -78,24 +85,24 @@ impl Bans {
         changes
     }
 
-    /// What became of those that have changed.
-    fn follow(&mut self, registry: &Registry, changes: &[Changed]) -> Vec<Event> {
-        let mut events = Vec::new();
+    /// What became of those that have changed. Nothing is taken in if any of them cannot be read: all are told once more then.
+    fn follow(&mut self, facts: &Facts<'_>, changes: &[Changed]) -> Result<Vec<Event>, StoreError> {
+        let (mut agents, mut devices) = (Vec::new(), Vec::new());
         for changed in changes {
             match changed {
-                Changed::Agent(id) => {
-                    let banned = registry.agent(id).filter(|agent| agent.banned);
-                    events.extend(self.follow_agent(id, banned.as_deref()));
-                }
-                Changed::Device(ek) => {
-                    events.extend(
-                        self.follow_device(ek, registry.devices().device(ek).as_deref().is_some_and(is_banned)),
-                    );
-                }
+                Changed::Agent(id) => agents.push((id, facts.agent(id)?.map(|(_, agent)| agent))),
+                Changed::Device(ek) => devices.push((ek, facts.device(ek)?)),
                 _ => {}
             }
         }
-        events
+        let mut events = Vec::new();
+        for (id, agent) in agents {
+            events.extend(self.follow_agent(id, agent.filter(|agent| agent.banned).as_ref()));
+        }
+        for (ek, device) in devices {
+            events.extend(self.follow_device(ek, device.is_some_and(|device| is_banned(&device.record))));
+        }
+        Ok(events)
     }
 
     fn follow_agent(&mut self, id: &SpiffeId, banned: Option<&AgentRecord>) -> Vec<Event> {
@@ -149,6 +156,7 @@ fn event(method: &str, object: String) -> Event {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::issuance_log::Record;
 
     fn bans(agents: &[(&str, Option<u8>)], devices: &[u8]) -> Bans {
         let agents = agents.iter().map(|(name, of)| (id(name), of.map(|of| [of; 32])));
@@ -190,6 +198,39 @@ mod tests {
         assert!(known.follow_agent(&name, None).is_empty(), "one that was not banned");
         let told = [true, true, false, false].map(|banned| known.follow_device(&[1; 32], banned).is_some());
         assert_eq!(told, [true, false, true, false]);
+    }
+
+    #[tokio::test]
+    async fn a_ban_is_in_the_log_though_the_registry_has_not_heard_of_it() {
+        let directory = tempfile::tempdir().expect("directory");
+        let open = |name: &str| {
+            let trust_domain = ironroot_api::TrustDomain::new("td").expect("legal");
+            Store::open(&directory.path().join(name), &trust_domain).expect("opens")
+        };
+        let (store, elsewhere) = (open("datastore.sqlite3"), open("another.sqlite3"));
+        let behind = Arc::new(Registry::load(elsewhere.clone()).await.expect("loads"));
+        let log = IssuanceLog::open(&directory.path().join("issuance"), None).expect("opens");
+        let change = async |agent: AgentRecord| {
+            store.change::<_, StoreError>(move |tx| tx.put_agent(&agent).map(drop)).await.expect("changed");
+        };
+        let banned = |name: &str| AgentRecord { spiffe_id: id(name), banned: true, ..AgentRecord::example("x") };
+        change(banned("before")).await;
+        follow_bans(&store, log.clone(), &behind).await.expect("follows");
+        change(banned("later")).await;
+        change(AgentRecord { banned: false, ..banned("before") }).await;
+        log.close();
+        let records = crate::issuance_log::read_last(&directory.path().join("issuance"), 9).expect("reads");
+        let told: Vec<_> =
+            records.iter().map(|Record { body, .. }| format!("{} {}", body.method, body.object)).collect();
+        let expected = [
+            "Bans 1 agents and 0 devices are banned".to_owned(),
+            format!("BanAgent {}", id("before")),
+            format!("BanAgent {}", id("later")),
+            format!("DeleteAgent {}", id("before")),
+        ];
+        assert_eq!(told, expected);
+        store.close().await;
+        elsewhere.close().await;
     }
 
     #[test]

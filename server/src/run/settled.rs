@@ -20,7 +20,7 @@ use crate::config::ServerConfig;
 use crate::endpoints;
 use crate::facts::older_state::{Evidence, OlderState};
 use crate::federation::Federation;
-use crate::issuance_log::{DIRECTORY, last_revision};
+use crate::issuance_log::{DIRECTORY, Newest, read_newest};
 use crate::keys::KeyManagers;
 use crate::older_state::{Mark, RecoveredBans, note_of_mark, outrun, recover_bans};
 use crate::registry::Registry;
@@ -48,14 +48,20 @@ pub(super) async fn settle(config: &ServerConfig, mut doors: Doors) -> Result<(D
     about_name(config, check_kept_name).await?;
     loop {
         let store = open_store(config).await?;
-        let older = match store.change::<_, StoreError>(|tx| tx.older_state()).await? {
+        let noted = store.change::<_, StoreError>(|tx| tx.older_state()).await?;
+        if store.is_shared() && noted.is_none() && waited.is_none() {
+            waited = accepted_while_away(config, &store).await?;
+        }
+        let older = match noted {
             // Another server has begun with it already.
             None if store.is_shared() && waited.is_some() => waited.clone().map(|(older, _)| accepted_for_all(older)),
             None => look_beside(config, &store).await?,
             older => older,
         };
         let accepted = older.as_ref().and_then(OlderState::given_up_epoch);
-        if let (Some(_), Some(before)) = (accepted, waited.take().filter(|_| store.is_shared())) {
+        let (revision, _) = store.change::<_, StoreError>(|tx| tx.place()).await?;
+        let before = waited.take().or_else(|| older.clone().map(|older| (older, revision)));
+        if let (Some(_), Some(before)) = (accepted, before.filter(|_| store.is_shared())) {
             give_own_bans(config, &store, before).await?;
         }
         let waiting = match older.filter(OlderState::waits) {
@@ -87,6 +93,27 @@ async fn about_name(
     }
 }
 
+/// An older state that was accepted after the newest record of this server's log, and how far the database had come then: what this
+/// server has issued since the history was lost is of before that word, and makes no other server wait once more.
+async fn accepted_while_away(config: &ServerConfig, store: &Store) -> Result<Option<(OlderState, i64)>, RunError> {
+    let Some((older, revision)) = store.change::<_, StoreError>(|tx| tx.settled_older_state()).await? else {
+        return Ok(None);
+    };
+    let newest_and_word = newest_record(config).await.zip(older.accepted_at);
+    let was_away = newest_and_word.is_some_and(|(newest, accepted_at)| newest.at < accepted_at);
+    if !was_away {
+        return Ok(None);
+    }
+    warn!(evidence = %older.evidence, "an older state was accepted while this server was away: it goes on with that");
+    Ok(Some((older, revision)))
+}
+
+/// A log that cannot be read says nothing: it is told and set aside when it is opened.
+async fn newest_record(config: &ServerConfig) -> Option<Newest> {
+    let directory = config.data_dir.join(DIRECTORY);
+    blocking(move || read_newest(&directory)).await.unwrap_or_default()
+}
+
 /// The word that was given at one of the servers is all servers'.
 fn accepted_for_all(waited: OlderState) -> OlderState {
     OlderState { accepted_at: Some(wall_unix()), ..waited }
@@ -107,6 +134,19 @@ async fn give_own_bans(
     if let Some(why) = not_read {
         warn!(why, "the issuance log cannot be read: bans given at this server since must be given again");
     }
+    Ok(())
+}
+
+/// The server has begun with what was accepted, and its issuance log with another epoch, on the disk: a start that is cut off before begins
+/// with it once more.
+pub(super) async fn end(store: &Store, accepted: Option<u64>) -> Result<(), StoreError> {
+    if accepted.is_none() {
+        return Ok(());
+    }
+    store.change::<_, StoreError>(|tx| tx.settle_older_state()).await?;
+    warn!(
+        "an older state was accepted: agents that it does not know attest anew; of the bans given since it was current it has those that were carried over or that the issuance log had, and no others"
+    );
     Ok(())
 }
 
@@ -140,12 +180,6 @@ async fn begin(
             None => return Err(error.into()),
         },
     };
-    if accepted.is_some() {
-        store.change::<_, StoreError>(|tx| tx.settle_older_state()).await?;
-        warn!(
-            "an older state was accepted: agents that it does not know attest anew; of the bans given since it was current it has those that were carried over or that the issuance log had, and no others"
-        );
-    }
     let ca = Arc::new(ca);
     Ok(Begun::Whole(Box::new(Settled { store: store.clone(), registry, federation, keys, ca, rotation, accepted })))
 }
@@ -165,10 +199,9 @@ async fn look_beside(config: &ServerConfig, store: &Store) -> Result<Option<Olde
     }
 }
 
-/// A log that cannot be read says nothing: it is told and set aside when it is opened. A database without a CA is no older one.
+/// A database without a CA is no older one.
 async fn look_at_log(config: &ServerConfig, store: &Store) -> Result<Option<OlderState>, RunError> {
-    let directory = config.data_dir.join(DIRECTORY);
-    let logged = blocking(move || last_revision(&directory)).await.unwrap_or_default();
+    let logged = newest_record(config).await.and_then(|newest| newest.revision);
     let server = config.server_name.as_str().to_owned();
     let place = move |tx: &Transaction<'_>| Ok((tx.ca_journal(&server)?.is_some(), tx.place()?.0));
     let (has_journal, revision) = store.change::<_, StoreError>(place).await?;

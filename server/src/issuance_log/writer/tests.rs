@@ -8,6 +8,7 @@ fn desk(directory: &Path) -> Desk {
     let (head, durable) = (recent.head, watch::channel(recent.head).0);
     let shared = Shared {
         queue: Mutex::default(),
+        others_waiting: AtomicUsize::new(0),
         revision: AtomicI64::new(-1),
         left_out: AtomicU64::new(0),
         recent: Mutex::new(recent),
@@ -17,9 +18,14 @@ fn desk(directory: &Path) -> Desk {
     Desk::new(segments, None, head, durable, Arc::new(shared))
 }
 
+/// Something that was issued.
 fn of(object: &str) -> Vec<Queued> {
-    let [method, object, by] = ["M", object, "uid 0"].map(str::to_owned);
-    vec![Queued { event: Event { method, object, by }, revision: None }]
+    done("NewJWTSVID", object)
+}
+
+fn done(method: &str, object: &str) -> Vec<Queued> {
+    let [method, object, by] = [method, object, "uid 0"].map(str::to_owned);
+    vec![Queued { event: Event { method, object, by }, at: 7, revision: None }]
 }
 
 fn on_the_disk(directory: &Path) -> Vec<String> {
@@ -77,10 +83,6 @@ fn what_operators_did_outlives_the_segments_that_issued_tokens_push_out() {
     let directory = tempfile::tempdir().expect("directory");
     let log = directory.path().join("issuance");
     let mut desk = desk(&log);
-    let done = |method: &str, object: &str| {
-        let [method, object, by] = [method, object, "uid 0"].map(str::to_owned);
-        vec![Queued { event: Event { method, object, by }, revision: None }]
-    };
     let kept = || {
         let mut objects = Vec::new();
         crate::issuance_log::read_kept(&log, |record| objects.push(record.body.object.clone())).expect("reads");
@@ -126,4 +128,101 @@ fn the_first_records_of_an_epoch_are_written_again_behind_the_last_of_the_epoch_
     lose_what_is_written(&mut desk, "after");
     desk.end();
     assert_eq!(on_the_disk(&log), ["before", "after"]);
+}
+
+#[test]
+fn what_operators_did_while_nothing_could_be_written_is_written_later_and_what_was_issued_is_counted() {
+    let directory = tempfile::tempdir().expect("directory");
+    let log = directory.path().join("issuance");
+    let mut desk = desk(&log);
+    lose_what_is_written(&mut desk, "first");
+    desk.write(done("BanAgent", "in doubt"));
+    desk.write(of("not kept"));
+    desk.sync();
+    let full = OpenOptions::new().write(true).open("/dev/full").expect("there");
+    let file = std::mem::replace(&mut desk.segments.file, full);
+    desk.write(of("nor this").into_iter().chain(done("BanDevice", "no room")).collect());
+    assert_eq!(desk.left_out(), 4, "what is held counts until it is on the disk");
+    desk.segments.file = file;
+    desk.end();
+    let expected = ["first", "2 records", "in doubt", "no room"];
+    assert_eq!((on_the_disk(&log), desk.left_out()), (expected.map(str::to_owned).to_vec(), 0));
+    let lines = std::iter::repeat_with(|| done("BanAgent", "a").remove(0)).take(MAX_OPERATORS_WAITING + 1);
+    desk.put_off(lines.collect());
+    assert_eq!(desk.held.len(), MAX_OPERATORS_WAITING, "so many, and no more");
+    assert_eq!(desk.left_out(), MAX_OPERATORS_WAITING as u64 + 1);
+}
+
+#[test]
+fn issued_tokens_leave_room_in_the_queue_for_what_operators_do() {
+    let (queue, events) = sync_channel(MAX_WAITING + MAX_OPERATORS_WAITING);
+    let recent = Recent { head: Head::of_nothing(1), hashes: VecDeque::new() };
+    let shared = Shared {
+        queue: Mutex::new(Some(queue)),
+        others_waiting: AtomicUsize::new(0),
+        revision: AtomicI64::new(-1),
+        left_out: AtomicU64::new(0),
+        recent: Mutex::new(recent),
+        trouble: Mutex::default(),
+        thread: Mutex::default(),
+    };
+    let log = IssuanceLog { shared: Arc::new(shared), durable: watch::channel(Head::of_nothing(1)).1 };
+    let append = |method: &str, count: usize| {
+        for _ in 0..count {
+            log.append(done(method, "x").remove(0).event);
+        }
+        log.shared.left_out.load(Ordering::Relaxed)
+    };
+    assert_eq!(append("NewJWTSVID", MAX_WAITING + 2), 2, "as many wait as may");
+    assert_eq!(append("BanAgent", MAX_OPERATORS_WAITING), 2, "and there is room beside them");
+    assert_eq!(append("BanAgent", 1), 3);
+    assert_eq!(events.try_iter().count(), MAX_WAITING + MAX_OPERATORS_WAITING);
+}
+
+/// A disk that takes a part of a line, and does not let it be taken back.
+#[test]
+fn behind_a_part_of_a_line_that_stays_nothing_is_written() {
+    let directory = tempfile::tempdir().expect("directory");
+    let log = directory.path().join("issuance");
+    let mut desk = desk(&log);
+    desk.write(of("first"));
+    desk.sync();
+    desk.write(of("second"));
+    for (number, broken) in ["third", "fifth"].into_iter().enumerate() {
+        desk.segments.file.write_all(b"{\"body\":{\"epo").expect("written");
+        let full = OpenOptions::new().write(true).open("/dev/full").expect("there");
+        let file = std::mem::replace(&mut desk.segments.file, full);
+        desk.write(of(broken));
+        desk.segments.file = file;
+        assert_eq!(desk.left_out(), 1, "{number}");
+        desk.write(of("waits for no disk"));
+        desk.sync();
+        desk.write(of("goes on"));
+        desk.sync();
+        assert_eq!(*desk.durable.borrow(), desk.head);
+        assert!(!desk.is_in_doubt);
+    }
+    let [left_out, on] = ["2 records", "goes on"];
+    assert_eq!(on_the_disk(&log), ["first", "second", left_out, on, left_out, on]);
+}
+
+#[test]
+fn an_epoch_that_is_shown_is_on_the_disk() {
+    let directory = tempfile::tempdir().expect("directory");
+    let log = directory.path().join("issuance");
+    let first = IssuanceLog::open(&log, None).expect("opens");
+    first.append(done("NewJWTSVID", "before").remove(0).event);
+    first.close();
+    let second = IssuanceLog::open(&log, Some(1)).expect("opens");
+    let shown = *second.durable().borrow();
+    // As a machine that loses its power leaves it: nothing is written as the log ends.
+    let left = directory.path().join("left");
+    fs::create_dir(&left).expect("made");
+    for segment in segment::list(&log).expect("listed") {
+        fs::copy(&segment, left.join(segment.file_name().expect("a name"))).expect("copied");
+    }
+    let again = IssuanceLog::open(&left, None).expect("opens");
+    assert!(shown.epoch > first.durable().borrow().epoch);
+    assert_eq!(*again.durable().borrow(), shown);
+    assert_eq!(again.contradicts(&shown), Some(false), "an agent that keeps it finds it again");
 }

@@ -4,8 +4,9 @@ use super::{Fixture, administrator, device, listen, told};
 use crate::devices::DuplicateSerials;
 use crate::facts::agent::AgentRecord;
 use crate::facts::device::DeviceState;
+use crate::facts::older_state::{Evidence, OlderState};
 use crate::registry::{AgentStanding, Registry};
-use crate::store::{Changed, ShownToken};
+use crate::store::{Changed, ShownToken, StoreError, Transaction};
 
 #[tokio::test]
 async fn a_device_is_banned_with_all_its_agents_or_not_at_all() {
@@ -53,5 +54,40 @@ async fn of_a_hundred_redemptions_of_one_token_exactly_one_wins() {
             taken.into_iter().map(|taken| taken.expect("no panic")).partition(|shown| *shown == ShownToken::Good);
         assert_eq!((won.len(), lost), (1, vec![ShownToken::Unknown; 99]));
         assert_eq!(fixture.store.join_token("once", 99).await.expect("store works"), ShownToken::Unknown);
+    }
+}
+
+#[tokio::test]
+async fn an_older_state_that_was_settled_stays_noted_until_another_is_noticed() {
+    for fixture in Fixture::of_each_engine() {
+        let store = &fixture.store;
+        let evidence = |logged| Evidence::Log { logged, revision: 1 };
+        let noted = async || {
+            let read =
+                |tx: &Transaction<'_>| Ok((tx.older_state()?, tx.settled_older_state()?.map(|(older, _)| older)));
+            store.change::<_, StoreError>(read).await.expect("read")
+        };
+        let note = async |logged, at| {
+            let note = move |tx: &Transaction<'_>| tx.note_older_state(&evidence(logged), at);
+            store.change::<_, StoreError>(note).await.expect("noted");
+        };
+        let settle = || store.change::<_, StoreError>(|tx| tx.settle_older_state());
+        settle().await.expect("nothing is there");
+        assert_eq!(noted().await, (None, None));
+        note(9, 20).await;
+        settle().await.expect("nothing is accepted");
+        let waiting = OlderState { noticed_at: 20, evidence: evidence(9), accepted_at: None };
+        assert_eq!(noted().await, (Some(waiting.clone()), None));
+        assert!(store.change::<_, StoreError>(|tx| tx.accept_older_state(30)).await.expect("accepted"));
+        let accepted = OlderState { accepted_at: Some(30), ..waiting };
+        assert_eq!(noted().await, (Some(accepted.clone()), None), "and no server has begun with it");
+        for _ in 0..2 {
+            settle().await.expect("settled");
+            assert_eq!(noted().await, (None, Some(accepted.clone())));
+        }
+        assert!(!store.change::<_, StoreError>(|tx| tx.accept_older_state(40)).await.expect("nothing waits"));
+        note(12, 50).await;
+        let another = OlderState { noticed_at: 50, evidence: evidence(12), accepted_at: None };
+        assert_eq!(noted().await, (Some(another), None));
     }
 }
