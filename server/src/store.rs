@@ -13,6 +13,7 @@
 mod changed;
 #[cfg(test)]
 mod contract_tests;
+mod deciding;
 mod engine;
 mod error;
 mod feed;
@@ -27,6 +28,7 @@ mod token_use;
 mod writer;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use ironroot_api::TrustDomain;
 use tokio::sync::watch;
@@ -43,6 +45,7 @@ pub use summary::Summary;
 pub use token_use::{REMEMBERED_AFTER_END, TokenUse};
 pub use writer::Queued;
 
+use crate::clock::ServerClock;
 use crate::facts::older_state::Evidence;
 use crate::facts::tier::TierAuthorities;
 
@@ -191,6 +194,11 @@ impl Store {
             StoreError::OtherHistory { followed, found } => Evidence::Followed { followed, revision: found },
             _ => std::future::pending().await,
         }
+    }
+
+    /// From now on changes decide by that clock what time it is, and whether anything may be destroyed by it.
+    pub fn decide_by(&self, clock: Arc<ServerClock>) {
+        self.writer.deciding.by(clock);
     }
 
     /// From now on, and as long as this handle is open, no other server of that name is let in.

@@ -83,6 +83,7 @@ impl Performer {
         };
         let journal = policy.unwanted().fold(journal, Journal::lay_down);
         let clock = Arc::new(ServerClock::start(source, journal.clock()));
+        store.decide_by(clock.clone());
         let moment = clock.moment();
         // A start that failed before it had founded one may have left a journal.
         let is_founding = !journal.is_founded();

@@ -111,8 +111,13 @@ impl TierAuthority {
 
     /// Whether it may be forgotten at `now_unix`.
     pub fn is_over(&self, now_unix: i64) -> bool {
+        self.expires_at <= now_unix || self.is_abandoned(now_unix)
+    }
+
+    /// Whether no entry stood behind it for so long that at `now_unix` none brings it back.
+    pub fn is_abandoned(&self, now_unix: i64) -> bool {
         let orphaned_at = self.publisher().map_or(0, |publisher| publisher.orphaned_at);
-        self.expires_at <= now_unix || (orphaned_at != 0 && orphaned_at <= now_unix.saturating_sub(REPRIEVE))
+        orphaned_at != 0 && orphaned_at <= now_unix.saturating_sub(REPRIEVE)
     }
 }
 

@@ -4,6 +4,7 @@ use tokio::sync::mpsc;
 
 use super::sql::Session;
 use super::{Facts, StoreError, Transaction};
+use crate::clock::Moment;
 
 /// What a writer's thread does next.
 #[derive(Debug)]
@@ -54,8 +55,8 @@ pub(super) trait Engine: Send + 'static {
     /// What it says now.
     fn facts(&self) -> Facts<'_>;
 
-    /// The transaction that is open on its connection.
-    fn transaction(&self) -> Transaction<'_>;
+    /// The transaction that is open on its connection, and began then.
+    fn transaction(&self, moment: Moment) -> Transaction<'_>;
 
     /// Whom statements are sent to.
     fn session(&self) -> Session<'_>;

@@ -16,6 +16,7 @@ use self::batch::Batch;
 use self::doubt::Doubt;
 use self::job::{Job, Work};
 use self::unfollowed::Unfollowed;
+use super::deciding::Deciding;
 use super::engine::{Engine, Next};
 use super::feed::{Feed, Follower};
 use super::{Facts, StoreError, Transaction};
@@ -42,6 +43,7 @@ enum Message {
 #[derive(Clone)]
 pub(super) struct Writer {
     queue: mpsc::Sender<Message>,
+    pub(super) deciding: Deciding,
     trouble: Trouble,
     /// Why nothing is written or taken in any more; none as long as it is.
     halted: watch::Receiver<Option<StoreError>>,
@@ -94,12 +96,13 @@ impl Writer {
     pub fn start(engine: impl Engine) -> Result<Self, StoreError> {
         let (queue, messages) = mpsc::channel(QUEUE);
         let trouble = Trouble::default();
-        let (halt, halted) = watch::channel(None);
+        let (deciding, (halt, halted)) = (Deciding::default(), watch::channel(None));
+        let (feed, clock) = (Feed::default(), deciding.clone());
         let desk =
-            Desk { engine, feed: Feed::default(), trouble: trouble.clone(), doubt: None, unfollowed: None, halt };
+            Desk { engine, feed, deciding: clock, trouble: trouble.clone(), doubt: None, unfollowed: None, halt };
         let run = move || desk.work(messages);
         thread::Builder::new().name("store".into()).spawn(run).map_err(|e| StoreError::Sql(Arc::new(e)))?;
-        Ok(Self { queue, trouble, halted })
+        Ok(Self { queue, deciding, trouble, halted })
     }
 
     /// Why the last change did not get to the disk; none if it did.
@@ -170,6 +173,7 @@ impl Writer {
 struct Desk<E> {
     engine: E,
     feed: Feed,
+    deciding: Deciding,
     trouble: Trouble,
     /// A commit whose answer was lost. Nothing is written behind it before it is known what became of it.
     doubt: Option<Doubt>,
@@ -246,7 +250,7 @@ impl<E: Engine> Desk<E> {
                 return self.engine.rollback();
             }
             let changes_before = self.engine.rows_changed();
-            let mut batch = Batch::after(failed);
+            let mut batch = Batch::new(self.deciding.moment(), failed);
             let fate = batch.run_and_commit(&mut self.engine, &mut jobs, &self.trouble);
             if let Err(why) = &fate
                 && batch.tries < MAX_TRIES

@@ -1,9 +1,13 @@
 //! Authorities of other tiers.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use ironroot_api::SpiffeId;
 use ironroot_api::pb::types::Entry;
 
 use super::{Fixture, administrator, entry, listen, told};
+use crate::clock::{ClockSource, Reading, ServerClock};
 use crate::facts::tier::{REPRIEVE, TierAuthority, TierCredential, TierOrigin};
 use crate::registry::Registry;
 use crate::store::{Changed, StoreError, Transaction};
@@ -93,6 +97,7 @@ async fn a_key_from_below_is_shown_while_an_entry_of_its_publishers_id_gives_tha
 
         delete("lower").await;
         fixture.sql("UPDATE tier_authorities SET orphaned_at = 1");
+        fixture.store.decide_by(ServerClock::start(ClockSource::of_this_machine(), None).into());
         let read = fixture.store.tier_authorities().await.expect("read");
         assert!(!read.has_expired(REPRIEVE.min(98)) && read.authorities[0].is_over(REPRIEVE + 1));
         create(&lower).await;
@@ -121,6 +126,40 @@ async fn what_is_tainted_is_what_is_there_and_what_has_gone_does_not_come_back()
         assert_eq!(fixture.store.change(change).await.expect("written"), (true, false));
         let read = fixture.store.tier_authorities().await.expect("read");
         assert_eq!((read.authorities, read.revision), (vec![TierAuthority { tainted: true, ..longer }], 5));
+    }
+}
+
+/// What counts seconds, and a wall clock beside it that can be set.
+fn clock(wall: &Arc<AtomicI64>) -> Arc<ServerClock> {
+    let wall = wall.clone();
+    let read = move || Reading { wall_unix: wall.load(Ordering::Relaxed), boot_seconds: 100 };
+    Arc::new(ServerClock::start(ClockSource::new("boot", read), None))
+}
+
+#[tokio::test]
+async fn no_key_from_below_is_forgotten_by_a_clock_that_may_destroy_nothing() {
+    for fixture in Fixture::of_each_engine() {
+        let (by, wall) = (administrator(), Arc::new(AtomicI64::new(1000)));
+        fixture.store.decide_by(clock(&wall));
+        let registry = Registry::load(fixture.store.clone()).await.expect("loads");
+        let lower = Entry { downstream: true, ..entry("lower") };
+        let create = async || registry.create_entry(&by, &lower, 1).await.answer().await.expect("created");
+        let delete = async || registry.delete_entry(&by, "lower").await.answer().await.expect("deleted");
+        let key = async || fixture.store.tier_authorities().await.expect("read").authorities.pop();
+        create().await;
+        let change = |tx: &Transaction<'_>| tx.put_tier_authority(&jwt(below("/lower"), "k", 1 << 40));
+        fixture.store.change::<_, StoreError>(change).await.expect("written");
+        delete().await;
+        let orphaned_at = key().await.and_then(|key| Some(key.publisher()?.orphaned_at));
+        assert_eq!(orphaned_at, Some(1000), "by the server's clock");
+        // It jumps: nobody knows whether the reprieve is over.
+        wall.store(1000 + 10 * REPRIEVE, Ordering::Relaxed);
+        create().await;
+        assert_eq!(key().await.map(|key| key.is_shown()), Some(false), "neither forgotten nor shown");
+        wall.store(1000, Ordering::Relaxed);
+        delete().await;
+        create().await;
+        assert_eq!(key().await.map(|key| key.is_shown()), Some(true), "back with the clock");
     }
 }
 

@@ -12,6 +12,7 @@ use tracing::info;
 use super::claim::{Claim, try_claim};
 use super::schema::{self, MIGRATIONS};
 use super::{Address, Connection};
+use crate::clock::Moment;
 use crate::store::engine::{Engine, Next};
 use crate::store::sql::Session;
 use crate::store::{Facts, StoreError, Transaction};
@@ -195,8 +196,8 @@ impl Engine for Database {
         Facts::new(self.session(), &self.trust_domain)
     }
 
-    fn transaction(&self) -> Transaction<'_> {
-        Transaction::new(self.session(), &self.trust_domain)
+    fn transaction(&self, moment: Moment) -> Transaction<'_> {
+        Transaction::new(self.session(), &self.trust_domain, moment)
     }
 
     fn session(&self) -> Session<'_> {

@@ -2,13 +2,12 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 use ironroot_api::SpiffeId;
-use ironroot_shell::clock::wall_unix;
 use ironroot_text::hex::hex;
 use tracing::info;
 
 use super::{Facts, Row, Transaction, Value};
 use crate::facts::through::is_through;
-use crate::facts::tier::{Publisher, REPRIEVE, TierAuthorities, TierAuthority, TierCredential, TierOrigin};
+use crate::facts::tier::{Publisher, TierAuthorities, TierAuthority, TierCredential, TierOrigin};
 use crate::store::{Changed, StoreError};
 
 /// The origin of what an administrator has appended; no SPIFFE ID.
@@ -65,18 +64,24 @@ impl Transaction<'_> {
 
     /// Removes what its origin has told of this authority.
     pub fn remove_tier_authority(&self, authority: &TierAuthority) -> Result<(), StoreError> {
-        let remove = "DELETE FROM tier_authorities WHERE kind = ?1 AND name = ?2 AND origin = ?3";
-        let Key { kind, name, origin } = key(authority);
-        match self.sql.execute(remove, &[&kind, &name, &origin])? {
+        match self.delete_tier_authority(authority)? {
             0 => Ok(()),
             _ => self.note_tiers(),
         }
     }
 
+    /// To be noted; how many there were.
+    fn delete_tier_authority(&self, authority: &TierAuthority) -> Result<u64, StoreError> {
+        let delete = "DELETE FROM tier_authorities WHERE kind = ?1 AND name = ?2 AND origin = ?3";
+        let Key { kind, name, origin } = key(authority);
+        self.sql.execute(delete, &[&kind, &name, &origin])
+    }
+
     /// Removes those whose time was over then ([`TierAuthority::is_over`]); how many.
     pub fn remove_tier_authorities_expired_at(&self, now_unix: i64) -> Result<usize, StoreError> {
-        let remove = "DELETE FROM tier_authorities WHERE expires_at <= ?1 OR (orphaned_at <> 0 AND orphaned_at <= ?2)";
-        let removed = self.sql.execute(remove, &[&now_unix, &now_unix.saturating_sub(REPRIEVE)])?;
+        let known = self.tier_authorities()?.authorities;
+        let over = known.iter().filter(|authority| authority.is_over(now_unix));
+        let removed = over.map(|authority| self.delete_tier_authority(authority)).sum::<Result<u64, _>>()?;
         if removed > 0 {
             self.note_tiers()?;
         }
@@ -100,27 +105,44 @@ impl Transaction<'_> {
         if !self.sql.one(any, &[&id], |row| row.get(0))? {
             return Ok(());
         }
-        let now_unix = wall_unix();
         let changed = match self.gives_ca(id)? {
-            true => {
-                let late = "DELETE FROM tier_authorities WHERE origin = ?1 AND orphaned_at <> 0 AND orphaned_at <= ?2";
-                let back = "UPDATE tier_authorities SET orphaned_at = 0 WHERE origin = ?1 AND orphaned_at <> 0";
-                self.sql.execute(late, &[&id, &now_unix.saturating_sub(REPRIEVE)])? + self.sql.execute(back, &[&id])?
-            }
-            false => {
-                let orphan = "UPDATE tier_authorities SET orphaned_at = ?2 WHERE origin = ?1 AND orphaned_at = 0";
-                let orphaned = self.sql.execute(orphan, &[&id, &now_unix])?;
-                if orphaned > 0 {
-                    info!(
-                        spiffe_id = id,
-                        orphaned,
-                        "no entry gives this ID a CA any more: the keys that were published under it leave the trust bundle"
-                    );
-                }
-                orphaned
-            }
+            true => self.bring_back_keys_of(id)?,
+            false => self.orphan_keys_of(id)?,
         };
         if changed > 0 { self.note_tiers() } else { Ok(()) }
+    }
+
+    /// But those that were without an entry for too long: they stay out of the bundle, and go where the clock may destroy anything.
+    fn bring_back_keys_of(&self, id: &str) -> Result<u64, StoreError> {
+        let back = "UPDATE tier_authorities SET orphaned_at = 0 WHERE kind = ?1 AND name = ?2 AND origin = ?3";
+        let known = self.tier_authorities()?.authorities;
+        let is_orphan =
+            |one: &&TierAuthority| one.publisher().is_some_and(|by| by.id.as_str() == id && by.orphaned_at != 0);
+        let mut changed = 0;
+        for orphan in known.iter().filter(is_orphan) {
+            changed += match (orphan.is_abandoned(self.moment.now_unix), self.moment.may_destroy()) {
+                (true, true) => self.delete_tier_authority(orphan)?,
+                (true, false) => 0,
+                (false, _) => {
+                    let Key { kind, name, origin } = key(orphan);
+                    self.sql.execute(back, &[&kind, &name, &origin])?
+                }
+            };
+        }
+        Ok(changed)
+    }
+
+    fn orphan_keys_of(&self, id: &str) -> Result<u64, StoreError> {
+        let orphan = "UPDATE tier_authorities SET orphaned_at = ?2 WHERE origin = ?1 AND orphaned_at = 0";
+        let orphaned = self.sql.execute(orphan, &[&id, &self.moment.now_unix])?;
+        if orphaned > 0 {
+            info!(
+                spiffe_id = id,
+                orphaned,
+                "no entry gives this ID a CA any more: the keys that were published under it leave the trust bundle"
+            );
+        }
+        Ok(orphaned)
     }
 
     /// Removes the keys of tokens that were published by SVIDs which were fetched through these agents. Of those of before that was noted, the

@@ -6,6 +6,7 @@ use std::ops::Deref;
 use ironroot_api::TrustDomain;
 
 use super::Session;
+use crate::clock::Moment;
 use crate::store::{Changed, StoreError};
 
 /// Tables that are empty in a database that was just made, and what their rows are.
@@ -29,6 +30,7 @@ pub struct Facts<'c> {
 /// An open transaction: facts, and verbs that change them. Each verb notes for the change log what it changed.
 pub struct Transaction<'c> {
     facts: Facts<'c>,
+    pub(super) moment: Moment,
     noted: RefCell<Vec<Changed>>,
 }
 
@@ -55,8 +57,8 @@ impl<'c> Facts<'c> {
 }
 
 impl<'c> Transaction<'c> {
-    pub(in crate::store) fn new(sql: Session<'c>, trust_domain: &'c TrustDomain) -> Self {
-        Self { facts: Facts::new(sql, trust_domain), noted: RefCell::default() }
+    pub(in crate::store) fn new(sql: Session<'c>, trust_domain: &'c TrustDomain, moment: Moment) -> Self {
+        Self { facts: Facts::new(sql, trust_domain), moment, noted: RefCell::default() }
     }
 
     /// Writes something that is gone again when the transaction ends well.

@@ -17,6 +17,7 @@ use tracing::{error, info};
 
 use super::schema::Migration;
 use super::{replace, rights, schema};
+use crate::clock::Moment;
 use crate::store::engine::{Engine, Next};
 use crate::store::sql::Session;
 use crate::store::{Facts, StoreError, Transaction};
@@ -104,8 +105,8 @@ impl Engine for Database {
         Facts::new(self.session(), &self.trust_domain)
     }
 
-    fn transaction(&self) -> Transaction<'_> {
-        Transaction::new(self.session(), &self.trust_domain)
+    fn transaction(&self, moment: Moment) -> Transaction<'_> {
+        Transaction::new(self.session(), &self.trust_domain, moment)
     }
 
     fn session(&self) -> Session<'_> {

@@ -6,14 +6,16 @@ use tracing::info;
 
 use super::Trouble;
 use super::job::Job;
+use crate::clock::Moment;
 use crate::store::engine::Engine;
 use crate::store::sql::change_log;
 use crate::store::{Changed, StoreError};
 
 /// One transaction: who is owed an answer, and what it changes.
-#[derive(Default)]
 pub(super) struct Batch {
     pub jobs: Vec<Box<dyn Job>>,
+    /// When it began.
+    moment: Moment,
     pub noted: Vec<Changed>,
     /// What names its rows in the change log; none if it has none there.
     pub id: Option<[u8; 16]>,
@@ -22,9 +24,9 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// One whose first change was tried so often in vain.
-    pub fn after(failed: usize) -> Self {
-        Self { tries: failed + 1, ..Self::default() }
+    /// One that begins then, and whose first change was tried so often in vain.
+    pub fn new(moment: Moment, failed: usize) -> Self {
+        Self { jobs: Vec::new(), moment, noted: Vec::new(), id: None, tries: failed + 1 }
     }
 
     /// Puts its changes before all others again; how often they were tried in vain.
@@ -70,7 +72,7 @@ impl Batch {
             self.jobs.push(job);
             return Err(why);
         }
-        let transaction = engine.transaction();
+        let transaction = engine.transaction(self.moment);
         let keep = job.run(&transaction);
         if !keep && let Some(why) = engine.given_up() {
             // The job's own error says why; the ones before it learn that they went with it. Whoever hears of it may ask at once.
