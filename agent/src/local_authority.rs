@@ -71,6 +71,8 @@ pub struct LocalAuthority {
     jwt: Option<JwtKeys>,
     /// What was said last of why nothing is signed.
     told: Option<String>,
+    /// The key of the CA that the record on the disk names.
+    kept_spki_der: Option<Vec<u8>>,
 }
 
 /// A CA that was proven, and its key.
@@ -123,6 +125,7 @@ impl LocalAuthority {
             journal: Arc::new(Mutex::new(journal)),
             is_wipe_owed: false,
             told: None,
+            kept_spki_der: None,
         })
     }
 
@@ -139,7 +142,20 @@ impl LocalAuthority {
             return Err(AuthorityError::KeyMissing);
         }
         self.hold(intermediate, moment);
+        self.note_kept();
         Ok(())
+    }
+
+    /// The record on the disk is of now.
+    pub fn note_kept(&mut self) {
+        self.kept_spki_der = self.held.as_ref().map(|held| held.key.spki_der().to_vec());
+        self.jwt.iter_mut().for_each(JwtKeys::note_kept);
+    }
+
+    /// Whether the next key would take the place of the one that the record on the disk names, while that record does not name the one
+    /// that is used: a power cut would leave neither.
+    pub fn must_be_kept_first(&self) -> bool {
+        self.held.as_ref().is_some_and(|held| Some(held.key.spki_der()) != self.kept_spki_der.as_deref())
     }
 
     /// What is to be kept of it.
@@ -193,8 +209,9 @@ impl LocalAuthority {
         self.config.default_x509_svid_ttl.as_secs().try_into().unwrap_or(i64::MAX)
     }
 
-    /// Makes a key for the next CA; the one that is held keeps its own.
+    /// Makes a key for the next CA; the one that is held keeps its own. What was to be destroyed goes first.
     pub async fn ask(&mut self) -> Result<Asked, AuthorityError> {
+        self.wipe_own_if_owed().await?;
         let key = self.keys.prepare(Keep::IfPossible).await?;
         Ok(Asked { csr: key.certificate_request().await?, key })
     }
@@ -217,7 +234,7 @@ impl LocalAuthority {
             return Err(AuthorityError::KeyMissing);
         }
         self.hold(intermediate, &time.moment());
-        (self.told, self.is_wipe_owed) = (None, false);
+        self.told = None;
         Ok(())
     }
 
@@ -316,6 +333,7 @@ impl LocalAuthority {
     /// The agent is banned or evicted: it has no CA any more. Its keys are to be destroyed. What it has signed is still to be reported.
     pub fn forget(&mut self) {
         (self.held, self.is_wipe_owed, self.due) = (None, true, Instant::now());
+        self.kept_spki_der = None;
         self.jwt.iter_mut().for_each(JwtKeys::forget);
     }
 
@@ -328,14 +346,19 @@ impl LocalAuthority {
 
     /// Destroys the keys of a CA that was forgotten, if that is still to be done.
     pub async fn wipe_if_owed(&mut self) -> Result<(), AuthorityError> {
-        if self.is_wipe_owed {
-            self.keys.wipe().await?;
-            self.is_wipe_owed = false;
-        }
+        self.wipe_own_if_owed().await?;
         match &mut self.jwt {
             Some(jwt) => jwt.wipe_if_owed().await,
             None => Ok(()),
         }
+    }
+
+    async fn wipe_own_if_owed(&mut self) -> Result<(), AuthorityError> {
+        if self.is_wipe_owed {
+            self.keys.wipe().await?;
+            self.is_wipe_owed = false;
+        }
+        Ok(())
     }
 
     /// Until when there is a CA, and what is not reported yet, for people.

@@ -105,7 +105,7 @@ pub struct Report {
     pub last_failure: Option<String>,
     /// When the server is asked next, UNIX seconds.
     pub next_contact_unix: i64,
-    /// Whether identities outlive a restart.
+    /// Whether there are identities on the disk that outlive a restart, and the last write did not fail.
     pub is_cache_sealed: bool,
     /// How far the server's issuance log has come, and what speaks against it; empty: it has not shown one.
     pub issuance_log: String,

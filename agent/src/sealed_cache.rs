@@ -286,7 +286,8 @@ impl SealedCache {
         Ok(counter)
     }
 
-    fn has_file(&self) -> bool {
+    /// Whether there is a file, whatever it holds.
+    pub fn has_file(&self) -> bool {
         self.path.symlink_metadata().is_ok()
     }
 

@@ -323,10 +323,13 @@ impl Synchronizer {
 
     async fn sync_or_attest(&mut self) -> Result<(), SyncError> {
         match self.sync().await {
-            Err(error) if error.denial() == Some(Denial::NotAttested) => match self.attest().await {
-                Ok(()) => self.sync().await,
-                Err(error) => Err(self.evicted_if_final(error)),
-            },
+            Err(error) if error.denial() == Some(Denial::NotAttested) => {
+                self.give_up_local_authority().await;
+                match self.attest().await {
+                    Ok(()) => self.sync().await,
+                    Err(error) => Err(self.evicted_if_final(error)),
+                }
+            }
             outcome => outcome,
         }
     }

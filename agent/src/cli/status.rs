@@ -136,7 +136,7 @@ fn text(status: &GetStatusResponse) -> String {
         (false, _) if is_banned => "nothing: it is wiped, since the server bans this agent",
         (true, _) => "identities, sealed to the chip",
         (false, true) => "the agent's own certificate only",
-        (false, false) => "nothing new: what was to be kept could not be written, the log says why",
+        (false, false) => "nothing new: it is not written yet, or could not be, and then the log says why",
     };
     line("Kept on disk", cache.to_owned());
     if !status.local_authority.is_empty() {

@@ -45,6 +45,10 @@ pub struct JwtKeys {
     is_wipe_owed: bool,
     /// What was said last of why none is published.
     told: Option<String>,
+    /// One was published, and the bundle does not show it yet.
+    is_awaited: bool,
+    /// The key that the record on the disk names, by its ID.
+    kept_key_id: Option<String>,
 }
 
 /// A key that the bundle has.
@@ -88,6 +92,8 @@ impl JwtKeys {
             allowances: Arc::default(),
             is_wipe_owed: false,
             told: None,
+            is_awaited: false,
+            kept_key_id: None,
         })
     }
 
@@ -110,7 +116,18 @@ impl JwtKeys {
         }
         let lifetime = Lifetime::kept(kept.span, Some(kept.left));
         self.hold(kept.key_id.clone(), authority.expires_at(), lifetime, moment, Instant::now());
+        self.note_kept();
         Ok(())
+    }
+
+    /// The record on the disk is of now.
+    pub(super) fn note_kept(&mut self) {
+        self.kept_key_id = self.held.as_ref().map(|held| held.key_id.clone());
+    }
+
+    /// See [`LocalAuthority::must_be_kept_first`](super::LocalAuthority::must_be_kept_first).
+    pub fn must_be_kept_first(&self) -> bool {
+        self.held.as_ref().is_some_and(|held| Some(&held.key_id) != self.kept_key_id.as_ref())
     }
 
     /// What is to be kept of it.
@@ -157,7 +174,7 @@ impl JwtKeys {
     fn hold(&mut self, key_id: String, published_until: i64, lifetime: Lifetime, moment: &Moment, now: Instant) {
         let Some(key) = self.keys.current().cloned() else { return };
         self.due = now + renewal_in(moment.remaining(&lifetime), self.life());
-        self.told = None;
+        (self.told, self.is_awaited) = (None, false);
         self.held = Some(Held { key, key_id, published_until, lifetime });
     }
 
@@ -169,9 +186,19 @@ impl JwtKeys {
         is_news
     }
 
+    /// One was published, and the bundle that was fetched then does not have it: servers may show one of a moment ago.
+    pub fn await_it(&mut self, now: Instant) {
+        (self.due, self.is_awaited) = (now + REFUSED_PAUSE, true);
+    }
+
+    /// Whether one that was published is missing still; asked once, a sync later.
+    pub fn is_missed(&mut self) -> bool {
+        std::mem::take(&mut self.is_awaited)
+    }
+
     /// What it may depend on has changed: another is published at the next occasion.
     pub(super) fn ask_soon(&mut self, now: Instant) {
-        if self.held.is_none() {
+        if self.held.is_none() && !self.is_awaited {
             self.due = now;
         }
     }
@@ -191,6 +218,7 @@ impl JwtKeys {
     /// The agent is banned or evicted: its keys are to be destroyed.
     pub(super) fn forget(&mut self) {
         (self.held, self.is_wipe_owed, self.due) = (None, true, Instant::now());
+        (self.is_awaited, self.kept_key_id) = (false, None);
     }
 
     /// After a start at which nothing was taken up, not even a bundle: a ban whose wipe was cut off leaves keys then.

@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 pub const WRITE_BURST: u32 = 8;
 /// Time after which one more write may follow at once.
 pub const WRITE_INTERVAL: Duration = Duration::from_secs(15 * 60);
+/// Writes before a key gives way that may follow each other at once: a day's. A server whose CAs last a few seconds cannot wear the flash out.
+pub const KEY_WRITE_BURST: u32 = 96;
 /// Least time between two increments of the counter.
 pub const COUNTER_INTERVAL: Duration = Duration::from_secs(3600);
 /// Increments that may follow each other at once when something was taken away. Over time there is one per
@@ -31,6 +33,8 @@ pub struct Changes {
     pub must_not_be_undone: bool,
     /// Somebody has lost an identity, which an old file would give back.
     pub removal: bool,
+    /// The place of a key that the file names is about to be taken by another, and the file does not name the one that is used.
+    pub key_at_stake: bool,
 }
 
 /// What was done, by the monotonic clock: time since.
@@ -68,6 +72,11 @@ impl Debts {
         }
     }
 
+    /// There is no file any more. The chip's increments count on.
+    pub fn wiped(&mut self) {
+        *self = Self { incremented_until: self.incremented_until, ..Self::default() };
+    }
+
     /// What counts for the next [`plan`].
     pub fn history(&self, now: Instant) -> History {
         let debt = |until: Option<Instant>| until.map(|at| at.saturating_duration_since(now)).unwrap_or_default();
@@ -101,7 +110,8 @@ pub fn plan(changes: Changes, history: History) -> WritePlan {
     let increment_in = history.increment_debt.saturating_sub(burst);
     let burst_over = history.write_debt.saturating_sub(WRITE_INTERVAL * (WRITE_BURST - 1));
     // A removal is rationed by its increments.
-    let at_once = changes.must_not_be_lost || (removal && increment_in.is_zero());
+    let saves_a_key = changes.key_at_stake && history.write_debt < WRITE_INTERVAL * KEY_WRITE_BURST;
+    let at_once = changes.must_not_be_lost || saves_a_key || (removal && increment_in.is_zero());
     let write_in = if at_once { Duration::ZERO } else { burst_over };
     if increment_wanted && increment_in.is_zero() && write_in.is_zero() {
         return WritePlan::WriteAndIncrement;
@@ -118,9 +128,11 @@ pub fn plan(changes: Changes, history: History) -> WritePlan {
 mod tests {
     use super::*;
 
-    const NONE: Changes = Changes { any: false, must_not_be_lost: false, must_not_be_undone: false, removal: false };
+    const NONE: Changes =
+        Changes { any: false, must_not_be_lost: false, must_not_be_undone: false, removal: false, key_at_stake: false };
     const ANY: Changes = Changes { any: true, ..NONE };
     const SVID: Changes = Changes { any: true, must_not_be_lost: true, ..NONE };
+    const KEY: Changes = Changes { any: true, key_at_stake: true, ..NONE };
     const ENTRIES: Changes = Changes { any: true, must_not_be_undone: true, ..NONE };
     const REMOVAL: Changes = Changes { removal: true, ..ENTRIES };
 
@@ -140,9 +152,21 @@ mod tests {
             (ANY, history(8, 60, false), WritePlan::Wait(WRITE_INTERVAL)),
             (ANY, later, WritePlan::Wait(WRITE_INTERVAL - Duration::from_secs(60))),
             (SVID, history(20, 0, false), WritePlan::Write),
+            (KEY, history(95, 0, false), WritePlan::Write),
+            (KEY, history(96, 0, false), WritePlan::Wait(WRITE_INTERVAL * 89)),
         ] {
             assert_eq!(plan(changes, history), expected, "{changes:?} {history:?}");
         }
+    }
+
+    #[test]
+    fn after_a_wipe_writes_follow_at_once_again_but_increments_count_on() {
+        let (mut debts, now) = (Debts::default(), Instant::now());
+        (0..8).for_each(|_| debts.kept(true, REMOVAL, now));
+        assert_eq!(plan(ANY, debts.history(now)), WritePlan::Wait(WRITE_INTERVAL));
+        debts.wiped();
+        assert_eq!(plan(ANY, debts.history(now)), WritePlan::Write);
+        assert_eq!(plan(ENTRIES, debts.history(now)), WritePlan::Write, "the chip's ration is used up");
     }
 
     #[test]

@@ -18,7 +18,7 @@ use super::svids::sign;
 use super::{SyncError, Synchronizer};
 use crate::agent_key::{AgentKey, SoftwareKey};
 use crate::agent_record::AgentRecord;
-use crate::local_authority::{AuthorityError, Issued, Mandate, Minted, NoMandate, ToMint};
+use crate::local_authority::{AuthorityError, Issued, LocalAuthority, Mandate, Minted, NoMandate, ToMint};
 use crate::server_answers::{AnswerRefusal, WorkloadSvid, own_workload_svid};
 use crate::server_channel::{Channel, Doubt, MAX_ANSWER_BYTES, RPC_DEADLINE, within};
 use crate::trusted_time::{Moment, utc};
@@ -63,6 +63,9 @@ impl Synchronizer {
         let wanted = self.ledger.of_local_authority().ok_or(AuthorityError::NoEntry)?;
         let id = wanted.spiffe_id.clone();
         let (channel, _) = self.channel_as(wanted, channel).await?;
+        if self.parts.local_authority.as_ref().is_some_and(LocalAuthority::must_be_kept_first) {
+            self.keep_before_a_key_gives_way().await;
+        }
         let (Some(bundle), Some(authority)) = (self.bundle.clone(), &mut self.parts.local_authority) else {
             return Err(AuthorityError::NoAuthority);
         };
@@ -73,6 +76,12 @@ impl Synchronizer {
         let answer = within(RPC_DEADLINE, client.new_downstream_x509ca(request)).await;
         let answer = answer.map_err(|status| AuthorityError::refused(status, id.as_str()))?.into_inner();
         authority.take(asked, &answer.ca_cert_chain, &id, &bundle, &self.parts.time).await
+    }
+
+    /// There are two places for keys: the next one takes that of the one before, and the record on the disk may name that one still.
+    pub(super) async fn keep_before_a_key_gives_way(&mut self) {
+        (self.changes.any, self.changes.key_at_stake) = (true, true);
+        self.keep(false).await;
     }
 
     /// A channel with an SVID of the entry, whose key lives as long as the channel; and that SVID's serial number in decimal.
@@ -194,6 +203,15 @@ impl Synchronizer {
                 return;
             }
         }
+    }
+
+    /// The server does not know this agent any more, be it that it may attest anew: what it was let have is not its any more.
+    pub(super) async fn give_up_local_authority(&mut self) {
+        let Some(authority) = &mut self.parts.local_authority else { return };
+        authority.forget();
+        // The record names a CA whose key is gone.
+        (self.changes.any, self.changes.must_not_be_lost) = (true, true);
+        self.wipe_local_authority().await;
     }
 
     pub(super) async fn wipe_local_authority(&mut self) {

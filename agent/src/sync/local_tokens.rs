@@ -10,24 +10,28 @@ use tracing::{info, warn};
 
 use super::Synchronizer;
 use crate::agent_record::AgentRecord;
-use crate::local_authority::AuthorityError;
+use crate::local_authority::{AuthorityError, JwtKeys, LocalAuthority};
 use crate::server_channel::{Channel, MAX_ANSWER_BYTES, RPC_DEADLINE, within};
 
 impl Synchronizer {
     /// With a server at hand: publishes another key, if that is due. What fails is told, and tried again.
     pub(super) async fn tend_jwt_key(&mut self, channel: Channel) {
         self.follow_jwt_key();
-        let own = self.parts.local_authority.as_mut().and_then(|authority| authority.jwt_keys());
-        if !own.is_some_and(|keys| keys.is_due(Instant::now())) {
-            return;
-        }
-        let published = self.publish_jwt_key(channel).await;
-        let own = self.parts.local_authority.as_mut().and_then(|authority| authority.jwt_keys());
-        let (Some(keys), Err(error)) = (own, published) else { return };
+        let Some(keys) = self.own_jwt_keys() else { return };
+        let published = match (keys.is_missed(), keys.is_due(Instant::now())) {
+            (true, _) => Err(AuthorityError::NotInBundle),
+            (false, true) => self.publish_jwt_key(channel).await,
+            (false, false) => return,
+        };
+        let (Some(keys), Err(error)) = (self.own_jwt_keys(), published) else { return };
         let error = describe(&error);
         if keys.postpone(&error, Instant::now()) {
             warn!(error, "this agent has no new key for JWT-SVIDs of its own");
         }
+    }
+
+    fn own_jwt_keys(&mut self) -> Option<&mut JwtKeys> {
+        self.parts.local_authority.as_mut().and_then(LocalAuthority::jwt_keys)
     }
 
     /// The key is named by the serial number of the SVID that publishes it: our server knows by that whose it is when it bans the agent.
@@ -36,8 +40,10 @@ impl Synchronizer {
         let id = wanted.spiffe_id.clone();
         let (as_entry, serial) = self.channel_as(wanted, channel.clone()).await?;
         let now_unix = self.parts.time.now_unix();
-        let own = self.parts.local_authority.as_mut().and_then(|authority| authority.jwt_keys());
-        let key = own.ok_or(AuthorityError::NoAuthority)?.prepare(serial, now_unix).await?;
+        if self.own_jwt_keys().is_some_and(|keys| keys.must_be_kept_first()) {
+            self.keep_before_a_key_gives_way().await;
+        }
+        let key = self.own_jwt_keys().ok_or(AuthorityError::NoAuthority)?.prepare(serial, now_unix).await?;
         let request = PublishJwtAuthorityRequest { jwt_authority: Some(key.clone()) };
         let mut client = BundleClient::new(as_entry).max_decoding_message_size(MAX_ANSWER_BYTES);
         let answer = within(RPC_DEADLINE, client.publish_jwt_authority(request)).await;
@@ -54,10 +60,10 @@ impl Synchronizer {
         let is_there = |bundle: &crate::server_answers::TrustBundle| {
             bundle.jwt_authorities().find(&key.key_id).is_some_and(|known| known.spki_der() == &key.public_key[..])
         };
-        match self.bundle.as_deref().is_some_and(is_there) {
-            true => Ok(()),
-            false => Err(AuthorityError::NotInBundle),
+        if !self.bundle.as_deref().is_some_and(is_there) {
+            self.own_jwt_keys().into_iter().for_each(|keys| keys.await_it(Instant::now()));
         }
+        Ok(())
     }
 
     /// The bundle says which key signs. Nothing is offered while the server is there.

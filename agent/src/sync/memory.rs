@@ -38,6 +38,8 @@ pub enum Memory {
 pub struct SealedMemory {
     cache: SealedCache,
     debts: Debts,
+    /// Whether the identities in the file are this run's, or were taken up by it.
+    is_sound: bool,
 }
 
 /// One state to keep.
@@ -51,12 +53,17 @@ pub struct ToKeep {
 impl Memory {
     /// Keeps in `cache`.
     pub fn sealed(cache: SealedCache) -> Self {
-        Self::Sealed(Box::new(SealedMemory { cache, debts: Debts::default() }))
+        Self::Sealed(Box::new(SealedMemory { cache, debts: Debts::default(), is_sound: false }))
     }
 
     /// Whether identities outlive the process too.
     pub fn is_sealed(&self) -> bool {
         matches!(self, Self::Sealed(_))
+    }
+
+    /// Whether there are identities that the next start would take up: a file, written or read by this run.
+    pub fn has_identities(&self) -> bool {
+        matches!(self, Self::Sealed(memory) if memory.is_sound && memory.cache.has_file())
     }
 
     /// Keeps in a plain file in `directory`.
@@ -102,7 +109,7 @@ impl Memory {
     /// Forgets everything, and makes copies worthless where the chip can.
     pub async fn wipe(&mut self) -> Result<(), MemoryError> {
         match self {
-            Self::Sealed(memory) => Ok(memory.cache.wipe().await?),
+            Self::Sealed(memory) => memory.wipe().await,
             Self::Plain { directory, kept } => {
                 *kept = None;
                 durable_file::remove(&directory.join(FILE_NAME)).map_err(RecordError::Io)?;
@@ -123,9 +130,22 @@ impl SealedMemory {
         &mut self.cache
     }
 
+    /// The identities in its file were taken up.
+    pub fn note_taken_up(&mut self) {
+        self.is_sound = true;
+    }
+
     async fn keep(&mut self, increment: bool, changes: Changes, state: ToKeep) -> Result<(), MemoryError> {
         self.cache.store(&state.record, &state.identities, increment).await?;
         self.debts.kept(increment, changes, Instant::now());
+        self.is_sound = true;
         Ok(())
+    }
+
+    /// Whoever has nothing left begins anew: what it learns next does not wait for what was written before.
+    async fn wipe(&mut self) -> Result<(), MemoryError> {
+        self.debts.wiped();
+        self.is_sound = false;
+        Ok(self.cache.wipe().await?)
     }
 }

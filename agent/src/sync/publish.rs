@@ -84,7 +84,7 @@ impl Synchronizer {
             last_failure: self.last_failure.clone().filter(|_| self.failures > 0),
             next_contact_unix,
             // Of an agent that is banned nothing is kept.
-            is_cache_sealed: self.parts.memory.is_sealed()
+            is_cache_sealed: self.parts.memory.has_identities()
                 && self.kept.not_before.is_none()
                 && self.standing.word() != Stands::Banned,
             issuance_log: self.parts.heads.to_string(),
@@ -154,18 +154,7 @@ impl Synchronizer {
         self.parts.counted.kept.done(&kept, began.elapsed());
         let failed_before = self.kept.not_before.is_some();
         match kept {
-            Ok(()) => {
-                self.changes = Changes::default();
-                self.kept = Kept::now(self.synced_unix);
-                if self.parts.memory.is_sealed() {
-                    self.parts.counted.note_cache_written(self.parts.number);
-                    let server = self.parts.server.address();
-                    info!(identities = self.ledger.identities().count(), server, "identities sealed");
-                }
-                if failed_before {
-                    self.report();
-                }
-            }
+            Ok(()) => self.note_kept(),
             Err(error) => {
                 self.kept.not_before = Some(Instant::now() + FAILED_WRITE_PAUSE);
                 let says = "identities are not kept; a restart would lose what is new";
@@ -179,6 +168,21 @@ impl Synchronizer {
             }
         }
         None
+    }
+
+    fn note_kept(&mut self) {
+        self.changes = Changes::default();
+        self.kept = Kept::now(self.synced_unix);
+        self.parts.local_authority.iter_mut().for_each(LocalAuthority::note_kept);
+        let is_reported = self.parts.reporter.borrow().is_cache_sealed;
+        if is_reported != self.parts.memory.has_identities() {
+            self.report();
+        }
+        if self.parts.memory.is_sealed() {
+            self.parts.counted.note_cache_written(self.parts.number);
+            let server = self.parts.server.address();
+            info!(identities = self.ledger.identities().count(), server, "identities sealed");
+        }
     }
 
     /// How long what is kept is good for without the server, if that is bounded.

@@ -56,7 +56,10 @@ impl Synchronizer {
         let Memory::Sealed(memory) = &mut self.parts.memory else { return };
         let (mut refused, mut time, mut boot) = (None, None, Boot::AsRecorded);
         match memory.cache().identities(file, &trust_domain).await {
-            Ok(cached) => self.restore_identities(cached),
+            Ok(cached) => {
+                memory.note_taken_up();
+                self.restore_identities(cached);
+            }
             Err(refusal) => {
                 if refusal.is_about_the_boot() {
                     boot = Boot::Otherwise;

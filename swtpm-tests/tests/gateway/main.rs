@@ -2,6 +2,7 @@
 //! software TPM, and peers that know the trust bundle alone.
 
 mod bounds;
+mod kept;
 mod tokens;
 
 use std::path::Path;
