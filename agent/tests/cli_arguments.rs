@@ -1,6 +1,10 @@
 //! The command line itself: SPIRE's verbs, flags and exit codes, and help that teaches.
 
 use std::ffi::OsString;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Output};
 
 use clap::ArgAction;
@@ -203,4 +207,50 @@ fn an_absent_agent_is_named_by_its_socket() {
         text(&with_variable("tcp://127.0.0.1:1").stderr)
             .contains("SPIFFE_ENDPOINT_SOCKET is \"tcp://127.0.0.1:1\": give unix:/path")
     );
+}
+
+const ALICE: u32 = 60_001;
+
+/// A directory that is Alice's, with a copy of the program that she may run.
+fn at_alices() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().expect("a directory");
+    std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).expect("set");
+    std::fs::copy(env!("CARGO_BIN_EXE_ironroot-agent"), directory.path().join("ironroot-agent")).expect("copied");
+    chown(directory.path(), Some(ALICE), Some(ALICE)).expect("root gives files away");
+    directory
+}
+
+fn run_as_alice(directory: &Path, arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = Command::new(directory.join("ironroot-agent"));
+    let output = command.args(arguments).uid(ALICE).gid(ALICE).current_dir(directory).output().expect("it runs");
+    (output.status.code(), text(&output.stderr).to_owned())
+}
+
+#[test]
+fn a_socket_that_is_somebody_elses_is_told_as_that_and_not_as_an_agent_that_does_not_run() {
+    let directory = at_alices();
+    let socket = directory.path().join("api.sock");
+    let _listens = UnixListener::bind(&socket).expect("bound");
+    std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o660)).expect("set");
+    let (code, told) = run_as_alice(directory.path(), &["api", "fetch", "-socketPath", socket.to_str().expect("text")]);
+    let whose = format!("the socket is user 0's and group 0's (mode 0660), and this is user {ALICE}");
+    assert!(code == Some(1) && told.contains(&whose) && !told.contains("is it running"), "{told}");
+}
+
+#[test]
+fn who_may_not_give_files_away_is_told_so_at_once() {
+    let directory = at_alices();
+    for (flag, whose) in [("-owner", "0"), ("-group", "root")] {
+        let place = directory.path().join(flag);
+        let flags = ["deliver", "-directory", place.to_str().expect("text"), "-once", "-timeout", "1ms", flag, whose];
+        let (code, told) = run_as_alice(directory.path(), &flags);
+        assert!(code == Some(1) && told.contains("only root may to any user"), "{flag}: {code:?} {told}");
+    }
+}
+
+#[test]
+fn a_question_about_a_process_goes_to_the_admin_socket_and_its_flag_is_named() {
+    let output = run(&["api", "explain", "-pid", "1", "-socketPath", "/nonexistent/admin.sock"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("name that with -adminSocketPath"), "{}", text(&output.stderr));
 }

@@ -249,3 +249,24 @@ fn a_device_that_has_never_met_one_of_its_servers_serves_what_the_other_gives_an
     lab.south.restart();
     expect_within(DEADLINE, "it meets the other", || device.log(), || paths(&runtime, &device).len() == 2);
 }
+
+#[test]
+fn while_one_server_is_away_a_workload_that_names_nobody_has_the_tokens_of_the_other() {
+    let runtime = Runtime::new().expect("runtime");
+    let mut lab = Lab::new();
+    let mut device = lab.device(&[(&lab.north, "/north"), (&lab.south, "/south")]);
+    device.start();
+    expect_paths(&runtime, &device, &["/north", "/south"]);
+    let uid = nix::unistd::geteuid().as_raw();
+    let tokens = |audience: &str| {
+        let output = device.api(uid, &["fetch", "jwt", "-audience", audience, "-timeout", "50s"]);
+        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.success(), ["/north", "/south"].map(|path| told.contains(path)), output)
+    };
+    let (is_good, ids, said) = tokens("before");
+    assert!(is_good && ids == [true, true], "{said:?}");
+    lab.south.kill();
+    let (is_good, ids, said) = tokens("after");
+    assert!(is_good && ids == [true, false], "{said:?}\n{}", device.log());
+    device.expect_log("JWT-SVIDs of a server that is away are left out");
+}

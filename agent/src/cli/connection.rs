@@ -1,6 +1,6 @@
 //! Reaching the agent's Workload API.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use ironroot_api::SpiffeId;
@@ -40,6 +40,11 @@ impl Connection {
     /// A channel to the agent.
     pub(super) async fn open(&self) -> Result<Channel, CommandError> {
         Ok(unix_socket::connect(&self.socket()?).await?)
+    }
+
+    /// Whether another socket than the usual one was named.
+    pub(super) fn is_socket_named(&self) -> bool {
+        self.socket_path != Path::new(DEFAULT_SOCKET_PATH)
     }
 
     /// The name given for %i.

@@ -11,6 +11,7 @@ mod complaints;
 mod files;
 mod in_hardware;
 mod named_process;
+mod newest;
 mod source;
 mod telling;
 
@@ -24,12 +25,12 @@ use ironroot_attest::tpm::TpmAddress;
 use ironroot_hsm::TokenUri;
 use ironroot_shell::command_line::{CommandError, Output, Reply, block_on};
 use ironroot_shell::process::{stop_asked, supervisor};
-use tonic::Streaming;
 
 use super::connection::Connection;
 use complaints::Complaints;
 use files::{Delivered, Directory, FileOwner, key_mode};
 use in_hardware::InHardware;
+use newest::{Newest, News};
 use source::{HandedOut, Source};
 use telling::{Telling, parse_signal};
 
@@ -206,14 +207,14 @@ impl<S: Source> Delivery<S> {
 
     /// Delivers what one stream brings, to its end.
     async fn follow(&mut self, owed: &mut Owed, complaints: &mut Complaints) -> Result<(), CommandError> {
-        let mut stream = self.source.stream(&self.connection).await?;
+        let mut newest = Newest::of(self.source.stream(&self.connection).await?);
         let mut last = None;
-        while let Some(news) = next(&mut stream, last.as_ref().and_then(|_| owed.due())).await? {
+        while let Some(news) = newest.next(last.as_ref().and_then(|_| owed.due())).await? {
             if let News::Answer(answer) = news {
                 last = Some(answer);
             }
             let Some(answer) = &last else { continue };
-            match self.deliver(answer, owed).await {
+            match newest.during(self.deliver(answer, owed)).await {
                 Ok(()) => complaints.end(),
                 Err(error) => complaints.say(&error),
             }
@@ -235,6 +236,7 @@ impl<S: Source> Delivery<S> {
     }
 
     async fn put(&mut self, answer: &S::Answer) -> Result<(Delivered, Option<Instant>), CommandError> {
+        self.directory.hold()?;
         let set = self.source.set(answer, &self.directory, &self.connection).await?;
         let delivered = self.directory.put(&*set.files)?;
         if delivered == Delivered::New {
@@ -279,20 +281,6 @@ impl Owed {
             true => Some(self.pause),
             false => self.renewal.map(|at| at.saturating_duration_since(Instant::now())),
         }
-    }
-}
-
-enum News<A> {
-    Answer(A),
-    /// What is owed is due.
-    Due,
-}
-
-/// The stream's next message; or, `due` from now, that something is.
-async fn next<A>(stream: &mut Streaming<A>, due: Option<Duration>) -> Result<Option<News<A>>, CommandError> {
-    tokio::select! {
-        message = stream.message() => Ok(message?.map(News::Answer)),
-        () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => Ok(Some(News::Due)),
     }
 }
 

@@ -186,7 +186,7 @@ impl Api for BrokerApi {
         let wanted = super::workload_api::wanted(&spiffe_id)?;
         let (caller, attested, asked) = self.asked(&request, reference, FETCH_JWT).await?;
         let entries = self.entries(&asked, &attested, wanted.as_ref())?;
-        let tokens = self.serving.tokens(&caller, entries, &audiences, FETCH_JWT).await?;
+        let tokens = self.serving.tokens(&caller, entries, &audiences, (FETCH_JWT, wanted.as_ref())).await?;
         asked.check(&self.serving, &caller, FETCH_JWT)?;
         let svids = tokens.into_iter().map(|(terms, token)| {
             let (spiffe_id, svid) = (terms.spiffe_id.to_string(), token.text().to_owned());

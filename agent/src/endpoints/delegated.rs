@@ -111,7 +111,7 @@ impl DelegatedIdentity for DelegatedApi {
         if entries.is_empty() {
             return Err(self.serving.nothing_for(&caller.peer, subject.selectors(), FETCH_JWT, &all));
         }
-        let tokens = self.serving.tokens(&caller, entries, &audiences, FETCH_JWT).await?;
+        let tokens = self.serving.tokens(&caller, entries, &audiences, (FETCH_JWT, None)).await?;
         let svids = tokens.iter().map(|(terms, token)| svid(terms, token)).collect();
         Ok(Response::new(FetchJwtsviDsResponse { svids }))
     }

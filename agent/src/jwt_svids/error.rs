@@ -35,6 +35,13 @@ pub enum FetchError {
     GivenUp,
 }
 
+impl FetchError {
+    /// Whether nobody was there to sign: another server may be.
+    pub fn is_of_a_server_away(&self) -> bool {
+        matches!(self, Self::ServerAway | Self::Local(_) | Self::Late | Self::Server { code: Code::Unavailable, .. })
+    }
+}
+
 impl From<Status> for FetchError {
     fn from(status: Status) -> Self {
         Self::Server { code: status.code(), message: status.message().chars().take(500).collect() }

@@ -30,6 +30,10 @@ pub const JWT_LABEL_SUFFIX: &str = "-jwt";
 /// A key is published for so many times `max_offline`, and another when one of them is over: what is left lasts for all of an absence, and no
 /// more than two or three keys of a gateway are in the bundle at once.
 const LIVES: i64 = 2;
+/// How long SPIRE's server keeps a published key after its end. Source: its pruning of bundles, every 6 h.
+const KEPT_AFTER_THE_END: Duration = Duration::from_secs(24 * 3600);
+/// More keys of one agent in the bundle at once than this are too many.
+const FEW_KEYS: u64 = 12;
 /// Longest pause between two keys that the server gives less of a life than they were published with.
 const SHORT_LIFE_PAUSE: Duration = Duration::from_secs(60);
 
@@ -49,6 +53,8 @@ pub struct JwtKeys {
     is_awaited: bool,
     /// The key that the record on the disk names, by its ID.
     kept_key_id: Option<String>,
+    /// Whether it was said that they pile up.
+    is_pile_told: bool,
 }
 
 /// A key that the bundle has.
@@ -94,6 +100,7 @@ impl JwtKeys {
             told: None,
             is_awaited: false,
             kept_key_id: None,
+            is_pile_told: false,
         })
     }
 
@@ -139,6 +146,15 @@ impl JwtKeys {
     /// Whether another is to be published: there is none, or half of it is over.
     pub fn is_due(&self, now: Instant) -> bool {
         self.due <= now
+    }
+
+    /// How many keys of this agent's are in the bundle at once of a server that keeps them for a day after their end, if those are too many
+    /// and that is news.
+    pub fn piled_up(&mut self) -> Option<u64> {
+        let each = self.max_offline.as_secs().max(1);
+        let kept = KEPT_AFTER_THE_END.as_secs().div_ceil(each).saturating_add(LIVES.unsigned_abs());
+        let is_news = kept > FEW_KEYS && !std::mem::replace(&mut self.is_pile_told, true);
+        is_news.then_some(kept)
     }
 
     /// Makes a key to be published as `key_id`; the one that signs keeps its place. What was to be destroyed goes first.

@@ -17,6 +17,7 @@ impl Synchronizer {
     /// With a server at hand: publishes another key, if that is due. What fails is told, and tried again.
     pub(super) async fn tend_jwt_key(&mut self, channel: Channel) {
         self.follow_jwt_key();
+        self.tell_if_keys_pile_up();
         let Some(keys) = self.own_jwt_keys() else { return };
         let published = match (keys.is_missed(), keys.is_due(Instant::now())) {
             (true, _) => Err(AuthorityError::NotInBundle),
@@ -27,6 +28,23 @@ impl Synchronizer {
         let error = describe(&error);
         if keys.postpone(&error, Instant::now()) {
             warn!(error, "this agent has no new key for JWT-SVIDs of its own");
+        }
+    }
+
+    /// Another software's server prunes published keys a day after their end.
+    fn tell_if_keys_pile_up(&mut self) {
+        if !self.pushes.are_unknown() {
+            return;
+        }
+        let keys = self.own_jwt_keys().and_then(JwtKeys::piled_up);
+        if let Some(keys) = keys {
+            let max_offline = self.parts.local_authority.as_ref().map(|own| own.max_offline().as_secs());
+            warn!(
+                keys,
+                max_offline,
+                "this server keeps published keys of JWT-SVIDs for a day after their end, if it is SPIRE's: so many of this agent's will be in \
+                 the bundle at once; set max_offline to some hours"
+            );
         }
     }
 

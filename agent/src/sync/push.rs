@@ -65,6 +65,8 @@ pub(super) struct Pushes {
     no_sync_before: Instant,
     /// See [`COME_BACK`].
     come_back: Duration,
+    /// The server has no such method: it is another software's.
+    are_unknown: bool,
 }
 
 #[derive(Debug)]
@@ -102,7 +104,7 @@ impl Pushes {
         let now = Instant::now();
         let is_wanted = sync_interval <= LONGEST_TOLD_INTERVAL;
         let state = if is_wanted { State::Quiet { until: now } } else { State::Unwanted };
-        Self { state, failures: 0, not_before: now, no_sync_before: now, come_back: COME_BACK }
+        Self { state, failures: 0, not_before: now, no_sync_before: now, come_back: COME_BACK, are_unknown: false }
     }
 
     /// Whether the server is ever asked for its word: see [`LONGEST_TOLD_INTERVAL`].
@@ -118,6 +120,11 @@ impl Pushes {
     /// Within which time after the end of a stream the server is asked.
     pub fn come_back(&self) -> Duration {
         self.come_back
+    }
+
+    /// Whether the server has said that it knows no such thing, as SPIRE's does.
+    pub fn are_unknown(&self) -> bool {
+        self.are_unknown
     }
 
     /// Whether it tells what changes.
@@ -144,7 +151,7 @@ impl Pushes {
                 let deltas = listening.tells_deltas();
                 info!(revision = first.revision, deltas, "the server tells of changes; it is polled more rarely");
                 self.come_back = listening.come_back();
-                self.state = State::Listening(listening);
+                (self.state, self.are_unknown) = (State::Listening(listening), false);
                 first.delta.map(|delta| Opened { delta, head })
             }
             Err(status) => {
@@ -156,6 +163,7 @@ impl Pushes {
 
     fn fail(&mut self, status: &Status) {
         self.failures = self.failures.saturating_add(1);
+        self.are_unknown = status.code() == Code::Unimplemented;
         let pause = pause_after(status.code(), self.failures, unit());
         debug!(code = ?status.code(), message = status.message(), next_ms = pause.as_millis() as u64, "the server tells of no changes");
         self.state = State::Quiet { until: Instant::now() + pause };

@@ -32,7 +32,7 @@ pub(in crate::cli) struct Explain {
     #[command(flatten)]
     connection: Connection,
     /// The process that it is about
-    #[arg(long, value_name = "NUMBER", conflicts_with = "socket_path")]
+    #[arg(long, value_name = "NUMBER")]
     pid: Option<i32>,
     /// The agent's admin socket, for -pid
     #[arg(long = "adminSocketPath", value_name = "PATH", default_value = DEFAULT_ADMIN_SOCKET_PATH)]
@@ -53,6 +53,12 @@ impl Explain {
 
     async fn ask(&self) -> Result<Explanation, CommandError> {
         let answer = match self.pid {
+            Some(_) if self.connection.is_socket_named() => {
+                return Err(CommandError::Usage(
+                    "with -pid the agent's admin socket is asked: name that with -adminSocketPath, not -socketPath"
+                        .to_owned(),
+                ));
+            }
             Some(pid) => {
                 let channel = admin_channel(&self.admin_socket_path, self.connection.instance()).await?;
                 ExplainAnyClient::new(channel).explain_process(ExplainProcessRequest { pid }).await

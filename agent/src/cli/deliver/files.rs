@@ -27,6 +27,8 @@ use crate::pem;
 
 /// Who delivers into the directory has it locked.
 const LOCK_FILE: &str = ".deliver.lock";
+/// What is given away for a moment to see whether it can be.
+const PROBE: &str = ".deliver.owner";
 /// The link to the newest set.
 const CURRENT: &str = "current";
 /// The link to the set of which others have been told; kept where keys are in hardware.
@@ -130,20 +132,44 @@ pub(super) struct FileOwner {
 }
 
 impl FileOwner {
-    /// Looks the names up.
+    /// Looks the names up; what is no name may be a number, as chown takes it.
     pub(super) fn named(user: Option<&str>, group: Option<&str>) -> Result<Self, CommandError> {
         let nobody =
             |what: &str, name: &str| CommandError::Usage(format!("there is no {what} {name:?} on this machine"));
         let uid = user.map(|name| {
             let found = User::from_name(name).ok().flatten();
-            found.map(|user| user.uid.as_raw()).ok_or_else(|| nobody("user", name))
+            found.map(|user| user.uid.as_raw()).or_else(|| number(name)).ok_or_else(|| nobody("user", name))
         });
         let gid = group.map(|name| {
             let found = Group::from_name(name).ok().flatten();
-            found.map(|group| group.gid.as_raw()).ok_or_else(|| nobody("group", name))
+            found.map(|group| group.gid.as_raw()).or_else(|| number(name)).ok_or_else(|| nobody("group", name))
         });
         Ok(Self { uid: uid.transpose()?, gid: gid.transpose()? })
     }
+
+    /// Whether this process may give files in `directory` away; what it may not now it may never. A disk that takes nothing now may take
+    /// something later.
+    fn may_be_given(&self, directory: &Path) -> Result<(), CommandError> {
+        if self.uid.is_none() && self.gid.is_none() {
+            return Ok(());
+        }
+        let path = directory.join(PROBE);
+        let _ = fs::remove_file(&path);
+        let Ok(file) = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) else { return Ok(()) };
+        let given = fchown(&file, self.uid, self.gid);
+        let _ = fs::remove_file(&path);
+        match given {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                Err(CommandError::Usage(not_given_away(error).to_string()))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The number that means "as it is" is nobody's.
+fn number(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|number| *number != u32::MAX)
 }
 
 fn not_given_away(error: io::Error) -> io::Error {
@@ -187,7 +213,7 @@ pub(super) enum Delivered {
 pub(super) struct Directory {
     path: PathBuf,
     /// Keeps a second one out while this one lives.
-    _lock: Flock<File>,
+    lock: Flock<File>,
     owner: FileOwner,
     key_mode: u32,
 }
@@ -204,10 +230,27 @@ impl Directory {
                 Err(CommandError::Usage(why))
             }
             _ => {
-                let _lock = lock(&path)?;
-                Ok(Self { path, _lock, owner, key_mode })
+                let lock = lock(&path)?;
+                owner.may_be_given(&path)?;
+                Ok(Self { path, lock, owner, key_mode })
             }
         }
+    }
+
+    /// Makes it and locks it anew if it, or its lock, was removed meanwhile: another could deliver into it, and its sets are gone.
+    pub(super) fn hold(&mut self) -> Result<(), CommandError> {
+        if !self.is_held() {
+            directory::prepare_ours(&self.path, OPEN_TO_ALL).map_err(CommandError::run)?;
+            self.lock = lock(&self.path)?;
+        }
+        Ok(())
+    }
+
+    /// Whether what is locked is what is there.
+    fn is_held(&self) -> bool {
+        let Ok(locked) = self.lock.metadata() else { return false };
+        let there = if locked.is_dir() { self.path.clone() } else { self.path.join(LOCK_FILE) };
+        fs::symlink_metadata(there).is_ok_and(|there| (there.dev(), there.ino()) == (locked.dev(), locked.ino()))
     }
 
     pub(super) fn path(&self) -> &Path {

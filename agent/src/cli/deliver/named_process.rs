@@ -37,6 +37,9 @@ impl NamedProcess {
         let read = HumanFile::regular_with_facts(pid_file, MAX_PID_FILE_BYTES);
         let (file, facts) = read.map_err(|error| describe(&error))?;
         let nobody = || format!("{} does not hold a process's ID on its first line", pid_file.display());
+        if first_line(file.text()) == "1" {
+            return Err(format!("{} names process 1, which is never signalled", pid_file.display()));
+        }
         let pid = number_in(file.text()).ok_or_else(nobody)?;
         let gone = |why: &str| format!("process {pid} of {} is not there: {why}", pid_file.display());
         let number = rustix::process::Pid::from_raw(pid.as_raw()).ok_or_else(nobody)?;
@@ -67,9 +70,12 @@ impl NamedProcess {
     }
 }
 
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default().trim()
+}
+
 fn number_in(text: &str) -> Option<Pid> {
-    let first = text.lines().next().unwrap_or_default();
-    first.trim().parse().ok().filter(|pid| *pid > 1).map(Pid::from_raw)
+    first_line(text).parse().ok().filter(|pid| *pid > 1).map(Pid::from_raw)
 }
 
 /// Whose process it is: root's, unless each of its user IDs (real, effective, saved, of files) is the same other one. None if it is gone.
@@ -131,6 +137,9 @@ mod tests {
         let directory = tempfile::tempdir().expect("directory");
         let path = directory.path().join("daemon.pid");
         assert!(NamedProcess::of(&path).is_err(), "it is not there");
+        fs::write(&path, "1\n").expect("written");
+        let first = NamedProcess::of(&path).expect_err("the machine's, or the container's");
+        assert!(first.contains("process 1, which is never signalled"), "{first}");
         fs::write(&path, format!("77\n{}", "x".repeat(MAX_PID_FILE_BYTES))).expect("written");
         assert!(NamedProcess::of(&path).is_err(), "it is too long");
     }

@@ -5,8 +5,8 @@ use std::error::Error;
 use ironroot_api::pb::explain::Explanation;
 use ironroot_api::pb::explain::explanation::{Entry, Withheld};
 use ironroot_api::utc;
-use ironroot_attest::SelectorSet;
 use ironroot_attest::workload::WithheldSelector;
+use ironroot_attest::{Selector, SelectorSet};
 use ironroot_shell::describe;
 
 use crate::endpoints::serving::Found;
@@ -45,7 +45,7 @@ pub(super) fn explanation(all: &Identities, found: &Found, now: i64, told: Told<
     };
     Explanation {
         selectors: selectors.iter().take(MAX_SELECTORS).map(shown).collect(),
-        withheld: found.withheld.iter().map(withheld).collect(),
+        withheld: found.withheld.iter().map(withheld).chain(unwanted(all, found)).collect(),
         reasons: reasons(all, &entries, found, told),
         entries,
         nearest,
@@ -55,6 +55,14 @@ pub(super) fn explanation(all: &Identities, found: &Found, now: i64, told: Told<
 
 fn withheld(WithheldSelector { selector, why }: &WithheldSelector) -> Withheld {
     Withheld { selectors: (*selector).to_owned(), reason: describe(why as &dyn Error).to_string() }
+}
+
+/// The executable is looked at where an entry asks for it, and of nobody else.
+fn unwanted(all: &Identities, found: &Found) -> Option<Withheld> {
+    let is_told = found.selectors.iter().any(Selector::is_of_executable);
+    let is_wanted = is_told || all.demand().concerns(&found.selectors);
+    let reason = "no entry asks for it of a process with these selectors, so it is not looked at".to_owned();
+    (!is_wanted).then(|| Withheld { selectors: "unix:path".to_owned(), reason })
 }
 
 fn own(all: &Identities, selectors: &SelectorSet, now: i64) -> Vec<Entry> {
@@ -207,6 +215,20 @@ mod tests {
         assert!(told.nearest.is_empty() && told.entries.is_empty(), "{told:?}");
         let told = format!("{told:?}");
         assert!(!told.contains("/db") && !told.contains("unix:gid") && !told.contains("uid:8"), "{told}");
+    }
+
+    #[test]
+    fn an_executable_that_no_entry_asks_for_is_named_with_the_reason() {
+        let left_out = |asked: &[&str], texts: &[&str]| {
+            let told = explanation(&all(vec![entry_of("/web", asked)]), &found(texts, Vec::new()), 0, Told::Caller);
+            told.withheld.into_iter().map(|left| (left.selectors, left.reason)).collect::<Vec<_>>()
+        };
+        let unasked = left_out(&["unix:uid:8"], &["unix:uid:8"]);
+        assert_eq!(unasked.len(), 1, "{unasked:?}");
+        assert!(unasked[0].0 == "unix:path" && unasked[0].1.starts_with("no entry asks for it"), "{unasked:?}");
+        assert_eq!(left_out(&["unix:uid:9", "unix:path:/bin/sh"], &["unix:uid:8"]).len(), 1, "another user's entry");
+        assert_eq!(left_out(&["unix:uid:8", "unix:path:/bin/sh"], &["unix:uid:8"]), []);
+        assert_eq!(left_out(&["unix:uid:8"], &["unix:uid:8", "unix:path:/bin/sh"]), []);
     }
 
     #[test]

@@ -43,7 +43,7 @@ impl WorkloadApi {
             });
         }
         let entries: Vec<Arc<EntryTerms>> = entries.into_iter().cloned().collect();
-        let tokens = serving.tokens(&caller, entries, &audiences, FETCH).await?;
+        let tokens = serving.tokens(&caller, entries, &audiences, (FETCH, wanted.as_ref())).await?;
         let svids = tokens.into_iter().map(|(terms, token)| {
             let (spiffe_id, svid) = (terms.spiffe_id.to_string(), token.text().to_owned());
             info!(target: SPANS, spiffe_id, what = "JWT-SVID", "served");

@@ -238,3 +238,38 @@ async fn over_a_sleep_of_the_device_another_key_is_due_as_much_sooner() {
     lab.keys.slept(2 * MAX_OFFLINE);
     assert!(lab.keys.is_due(Instant::now()));
 }
+
+#[test]
+fn keys_that_a_server_keeps_for_a_day_after_their_end_pile_up_where_the_longest_absence_is_short() {
+    let mut lab = lab(None);
+    assert_eq!((lab.keys.piled_up(), lab.keys.piled_up()), (Some(26), None), "an hour; told once");
+    lab.keys.is_pile_told = false;
+    lab.keys.max_offline = Duration::from_secs(3 * 3600);
+    assert_eq!(lab.keys.piled_up(), None);
+}
+
+#[tokio::test]
+async fn a_published_key_is_missed_only_if_a_later_bundle_lacks_it_and_not_replaced_meanwhile() {
+    let mut lab = lab(None);
+    let key = lab.prepare("7").await;
+    lab.keys.await_it(Instant::now());
+    lab.keys.ask_soon(Instant::now());
+    assert!(!lab.keys.is_due(Instant::now()), "its place is not taken by another");
+    assert!(lab.follow(std::slice::from_ref(&key)) && !lab.keys.is_missed(), "it came");
+    lab.keys.await_it(Instant::now());
+    assert!(lab.keys.is_missed() && !lab.keys.is_missed(), "told once");
+}
+
+#[tokio::test]
+async fn a_key_that_the_record_does_not_name_yet_is_to_be_kept_before_the_next_takes_a_place() {
+    let mut lab = lab(None);
+    let key = lab.prepare("7").await;
+    assert!(!lab.keys.must_be_kept_first(), "none is used");
+    lab.follow(std::slice::from_ref(&key));
+    assert!(lab.keys.must_be_kept_first());
+    lab.keys.note_kept();
+    assert!(!lab.keys.must_be_kept_first());
+    let next = lab.prepare("8").await;
+    lab.follow(&[next]);
+    assert!(lab.keys.must_be_kept_first(), "the record names the one before");
+}

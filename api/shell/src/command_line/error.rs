@@ -1,10 +1,13 @@
 //! Why a command failed, and what the shell hears.
 
 use std::error::Error;
-use std::path::PathBuf;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ironroot_text::FileError;
+use nix::unistd::geteuid;
 use thiserror::Error;
 use tonic::Code;
 
@@ -82,7 +85,7 @@ impl CommandError {
     pub fn message(&self) -> String {
         match self {
             Self::Unreachable(cause @ UnixSocketError::NoWay { .. }) => cause.to_string(),
-            Self::Unreachable(cause) => format!("{}: {self}", describe(cause)),
+            Self::Unreachable(cause) => unreachable_because(cause, self),
             Self::Refused(_) => self.to_string(),
             _ => describe(self),
         }
@@ -94,6 +97,34 @@ impl CommandError {
             Self::Refused(_) => shown(self.message()).into_string(),
             _ => printable(&self.message()).into_owned(),
         }
+    }
+}
+
+/// Only where nobody listens is it the question whether it runs.
+fn unreachable_because(cause: &UnixSocketError, hint: &CommandError) -> String {
+    let told = describe(cause);
+    let path = match cause {
+        UnixSocketError::Connect { path, .. } => path,
+        _ => return format!("{told}: {hint}"),
+    };
+    match io_kind(cause) {
+        Some(ErrorKind::NotFound | ErrorKind::ConnectionRefused) | None => format!("{told}: {hint}"),
+        Some(ErrorKind::PermissionDenied) => format!("{told}{}", whose(path)),
+        Some(_) => told.to_string(),
+    }
+}
+
+fn whose(socket: &Path) -> String {
+    let Ok(facts) = socket.metadata() else { return String::new() };
+    let (uid, gid, mode, asking) = (facts.uid(), facts.gid(), facts.mode() & 0o7777, geteuid());
+    format!(": the socket is user {uid}'s and group {gid}'s (mode {mode:04o}), and this is user {asking}")
+}
+
+/// What the system said.
+fn io_kind(error: &(dyn Error + 'static)) -> Option<ErrorKind> {
+    match error.downcast_ref::<io::Error>() {
+        Some(error) => Some(error.kind()),
+        None => error.source().and_then(io_kind),
     }
 }
 
@@ -122,9 +153,6 @@ pub fn code_name(code: Code) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-    use std::path::Path;
-
     use super::*;
     use crate::settings::Origin;
 
@@ -132,6 +160,29 @@ mod tests {
     fn a_wrong_configuration_is_told_line_by_line() {
         let config = ConfigErrors::single(Path::new("x.conf"), Origin::Line(3), "a.b", "wrong");
         assert_eq!(CommandError::from(config).message(), "x.conf:3: a.b: wrong");
+    }
+
+    #[tokio::test]
+    async fn whether_it_runs_is_asked_only_where_nobody_listens() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path().join("api.sock");
+        let refused = async || match ironroot_api::unix_socket::connect(&path).await {
+            Ok(_) => panic!("nobody answers"),
+            Err(error) => CommandError::from(error).message(),
+        };
+        let absent = refused().await;
+        assert!(absent.contains("is it running?"), "{absent}");
+        drop(std::os::unix::net::UnixListener::bind(&path).expect("bound"));
+        let dead = refused().await;
+        assert!(dead.contains("is it running?"), "{dead}");
+        // Root may connect to any: it is told what another user would be.
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o660)).expect("set");
+        let (uid, source) = (geteuid(), io::Error::from(ErrorKind::PermissionDenied));
+        let denied = UnixSocketError::Io { doing: "connect to", path: path.clone(), source };
+        assert_eq!(io_kind(&denied), Some(ErrorKind::PermissionDenied));
+        assert!(whose(&path).ends_with(&format!("(mode 0660), and this is user {uid}")), "{}", whose(&path));
     }
 
     #[test]

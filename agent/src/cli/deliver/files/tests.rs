@@ -54,6 +54,40 @@ fn a_directory_is_one_deliverys_as_long_as_that_lives() {
 }
 
 #[test]
+fn a_directory_that_was_removed_is_made_and_locked_anew_before_the_next_set() {
+    let parent = tempfile::tempdir().expect("directory");
+    let path = parent.path().join("identity");
+    let mut delivery = directory(&path);
+    let open = || Directory::open(path.clone(), FileOwner::default(), 0o640);
+    for removed in [path.clone(), path.join(LOCK_FILE)] {
+        delivery.put(&|_| set("a")).expect("written");
+        if removed.is_dir() { fs::remove_dir_all(&removed) } else { fs::remove_file(&removed) }.expect("removed");
+        delivery.hold().expect("made anew");
+        delivery.put(&|_| set("b")).expect("written");
+        assert!(path.join(CURRENT).join("svid.key").exists());
+        open().expect_err("it is this one's again");
+        delivery.hold().expect("nothing has changed");
+    }
+    fs::remove_dir_all(&path).expect("removed");
+    let second = open().expect("free");
+    let error = delivery.hold().expect_err("another's").message();
+    assert!(error.contains("give each a directory of its own"), "{error}");
+    drop(second);
+    delivery.hold().expect("free again");
+}
+
+#[test]
+fn whose_the_files_are_is_said_by_name_or_by_number() {
+    let owner =
+        |user, group| FileOwner::named(user, group).map(|owner| (owner.uid, owner.gid)).map_err(|e| e.message());
+    assert_eq!(owner(Some("root"), Some("54321")), Ok((Some(0), Some(54_321))));
+    assert_eq!(owner(Some("54321"), None), Ok((Some(54_321), None)));
+    for nobody in ["no-such-user", "-1", "4294967295", ""] {
+        assert!(owner(Some(nobody), None).is_err_and(|error| error.contains("there is no user")), "{nobody}");
+    }
+}
+
+#[test]
 fn what_is_there_already_is_left_as_it_is_and_what_differs_in_content_or_rights_is_not_taken_for_it() {
     let parent = tempfile::tempdir().expect("directory");
     let delivery = directory(parent.path());
