@@ -60,7 +60,8 @@ fn lab_on(
     if let Some(flags) = own_ca {
         server.create_entry(&parent, "/gateway-ca", &[OWN_CA], flags);
     }
-    let agent_lines = format!("{}\nlocal_authority {{ {local_authority} }}", agent.agent_lines);
+    let admin = format!("admin_socket_path = \"{}\"", device.admin_socket().display());
+    let agent_lines = format!("{admin}\n{}\nlocal_authority {{ {local_authority} }}", agent.agent_lines);
     device.provision(&server, &AgentOptions { agent_lines, ..agent });
     Lab { server, device, parent }
 }

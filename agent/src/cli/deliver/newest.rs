@@ -76,12 +76,14 @@ impl<A, S: Stream<Item = Result<A, Status>> + Unpin> Newest<S, A> {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::stream;
+    use futures_util::stream::{self, BoxStream};
     use tokio::sync::{mpsc, oneshot};
 
     use super::*;
 
-    fn channel() -> (mpsc::Sender<Result<u32, Status>>, Newest<impl Stream<Item = Result<u32, Status>> + Unpin, u32>) {
+    type Heard = Result<u32, Status>;
+
+    fn channel() -> (mpsc::Sender<Heard>, Newest<BoxStream<'static, Heard>, u32>) {
         let (sender, receiver) = mpsc::channel(1);
         let stream =
             stream::unfold(receiver, |mut receiver| async { receiver.recv().await.map(|heard| (heard, receiver)) });
