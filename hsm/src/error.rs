@@ -37,12 +37,24 @@ pub enum HsmError {
         present: String,
     },
     /// More than one token matches.
-    #[error("{count} tokens match {wanted}; name the token by its serial number")]
+    #[error("{count} tokens match {wanted}: {which}; name the token by its serial number")]
     TokenAmbiguous {
         /// The configured token, as it was named.
         wanted: String,
         /// How many match.
         count: usize,
+        /// Label and serial of each.
+        which: String,
+    },
+    /// The token has no PINs and no label yet.
+    #[error(
+        "the token that matches {wanted} is blank (in slot {slot}): initialise it first, its user PIN too (softhsm2-util --init-token, or its maker's tool)"
+    )]
+    TokenBlank {
+        /// The configured token, as it was named.
+        wanted: String,
+        /// Where it is.
+        slot: u64,
     },
     /// The token cannot do what is needed.
     #[error("token {token} offers no {mechanism}; use a token with P-256 ECDSA")]
@@ -85,14 +97,14 @@ pub enum HsmError {
         right: &'static str,
     },
     /// The PIN was not sent because the token says that wrong PINs were tried before.
-    #[error(
-        "PIN not sent to token {token}: {state}; log in once by hand with the right PIN (pkcs11-tool --login --list-objects), or have the security officer reset it"
-    )]
+    #[error("PIN not sent to token {token}: {state}; {helps}")]
     PinAtRisk {
         /// The token's label.
         token: String,
         /// Which flag the token raises.
         state: &'static str,
+        /// What to do.
+        helps: &'static str,
     },
     /// The session sees no private keys because nobody is logged in.
     #[error("the session is not logged in to the token")]

@@ -6,7 +6,8 @@ mod objects;
 mod protection;
 mod public_half;
 
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use cryptoki::object::ObjectHandle;
 use cryptoki::session::Session;
@@ -33,6 +34,7 @@ pub(crate) struct Held {
     key_bytes: usize,
     says_local: bool,
     handle: RwLock<Option<(Login, ObjectHandle)>>,
+    signed_at: Mutex<Option<Instant>>,
 }
 
 impl Held {
@@ -45,7 +47,8 @@ impl Held {
         login: Login,
     ) -> Self {
         let (spki, key_bytes) = (public.spki(), public.key_bytes());
-        Self { name, kind, spki, key_bytes, says_local, handle: RwLock::new(Some((login, handle))) }
+        let handle = RwLock::new(Some((login, handle)));
+        Self { name, kind, spki, key_bytes, says_local, handle, signed_at: Mutex::default() }
     }
 
     /// Its name, with the CKA_ID as the token has it.
@@ -71,6 +74,15 @@ impl Held {
     /// Whether the token says that it was made inside (CKA_LOCAL).
     pub(crate) fn says_local(&self) -> bool {
         self.says_local
+    }
+
+    pub(crate) fn note_signature(&self) {
+        *self.signed_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// How long ago it last signed; none if it has not yet.
+    pub(crate) fn signed_ago(&self) -> Option<Duration> {
+        self.signed_at.lock().unwrap_or_else(PoisonError::into_inner).map(|at| at.elapsed())
     }
 
     /// The handle, if it was learnt in this login.

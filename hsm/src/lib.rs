@@ -36,6 +36,7 @@ mod uri;
 
 pub use error::{FailedCall, HsmError};
 pub use kind::KeyKind;
+pub use module::{is_in_use, pin_was_refused};
 pub use name::{KeyId, KeyIdError, KeyName};
 pub use pin::{Pin, PinError};
 pub use probe::{

@@ -5,6 +5,7 @@
 //! belong to the epoch they were made in.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,30 @@ use crate::pin::Pin;
 /// many requests ask for it.
 const RENEWAL_PERIOD: Duration = Duration::from_millis(500);
 
+/// For a key that is gone a new epoch begins at once, then after this time, and then after ever longer ones.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// No longer than this: a module that sees a restored key only when it starts sees it then.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Whoever was not asked for a key that is gone for so long begins anew.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(2 * 60);
+
+/// A token has refused a PIN in this process, or says that one more that is wrong would be one too many.
+static PIN_WAS_REFUSED: AtomicBool = AtomicBool::new(false);
+
+/// Whether a token has refused a PIN of this process, or was sent none because of those that were refused before: to start again makes
+/// that worse.
+pub fn pin_was_refused() -> bool {
+    PIN_WAS_REFUSED.load(Ordering::Relaxed)
+}
+
+/// Whether a token of the module at this path is open in this process. It is not started anew then, and some see what was plugged in
+/// since only when they start.
+pub fn is_in_use(module_path: &Path) -> bool {
+    let Ok(real) = module_path.canonicalize() else { return false };
+    let loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    loaded.iter().any(|module| module.path == real && Arc::strong_count(module) > 1)
+}
+
 /// Modules stay loaded and initialised until the process ends: other threads of the process may be inside them.
 static LOADED: Mutex<Vec<Arc<Module>>> = Mutex::new(Vec::new());
 
@@ -29,6 +54,27 @@ pub(crate) struct Module {
     state: RwLock<State>,
     /// Serial numbers of tokens, and the PIN that each refused: none if it was given at the token itself.
     refused: Mutex<Vec<(String, Option<Pin>)>>,
+    lost_keys: Mutex<LostKeys>,
+}
+
+/// When a new epoch was begun for a key that is gone: nobody else's sessions are to end for it all the time.
+#[derive(Default)]
+struct LostKeys {
+    begun_at: Option<Instant>,
+    pause: Duration,
+}
+
+impl LostKeys {
+    /// Whether another may begin now; it does then.
+    fn may_begin(&mut self, now: Instant) -> bool {
+        self.pause = match self.begun_at.map(|begun_at| now.saturating_duration_since(begun_at)) {
+            Some(since) if since < self.pause => return false,
+            Some(since) if since < FORGOTTEN_AFTER => (self.pause * 2).min(LONGEST_PAUSE),
+            Some(_) | None => FIRST_PAUSE,
+        };
+        self.begun_at = Some(now);
+        true
+    }
 }
 
 struct State {
@@ -57,7 +103,8 @@ impl Module {
         let pkcs11 = Pkcs11::new(&real).map_err(|e| failed(e.to_string()))?;
         initialize(&pkcs11)?;
         let state = RwLock::new(State { epoch: 1, failure: None, renewed_at: None });
-        let module = Arc::new(Self { path: real, pkcs11, state, refused: Mutex::default() });
+        let module =
+            Arc::new(Self { path: real, pkcs11, state, refused: Mutex::default(), lost_keys: Mutex::default() });
         loaded.push(Arc::clone(&module));
         Ok(module)
     }
@@ -81,6 +128,13 @@ impl Module {
     /// Returns whether the current epoch is another one than `failed`.
     pub(crate) fn renew(&self, failed: u64) -> bool {
         self.begin_after(failed, true)
+    }
+
+    /// The same for a key that is gone, at the pace of those.
+    pub(crate) fn renew_for_lost_key(&self, failed: u64) -> bool {
+        self.epoch() != failed
+            || self.lost_keys.lock().unwrap_or_else(PoisonError::into_inner).may_begin(Instant::now())
+                && self.renew(failed)
     }
 
     /// `is_in_use`: whether somebody works with it: then starts have their pace, and are told.
@@ -122,6 +176,11 @@ impl Module {
         refused.iter().any(|(s, p)| s == serial && p.as_ref() == pin)
     }
 
+    /// Notes of any token that sending its PIN again would not be right.
+    pub(crate) fn note_pin_in_doubt() {
+        PIN_WAS_REFUSED.store(true, Ordering::Relaxed);
+    }
+
     /// Remembers that the token with this serial number refused this PIN.
     pub(crate) fn remember_refusal(&self, serial: &str, pin: Option<&Pin>) {
         //= FLT-H1 token faults: "it is sent once"
@@ -141,5 +200,19 @@ fn initialize(pkcs11: &Pkcs11) -> Result<(), HsmError> {
 fn finalize(pkcs11: &Pkcs11) {
     if let Err(error) = pkcs11.clone().finalize() {
         warn!(error = %HsmError::from(error), "PKCS#11 module could not be finalised");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn for_a_key_that_is_gone_one_epoch_begins_and_then_ever_fewer() {
+        let (began, mut lost) = (Instant::now(), LostKeys::default());
+        let begun: Vec<u64> = (0..300).filter(|second| lost.may_begin(began + Duration::from_secs(*second))).collect();
+        assert_eq!(begun, [0, 1, 3, 7, 15, 31, 63, 123, 183, 243]);
+        assert!(lost.may_begin(began + Duration::from_secs(243) + FORGOTTEN_AFTER), "long forgotten");
+        assert!(lost.may_begin(began + Duration::from_secs(244) + FORGOTTEN_AFTER), "it begins anew");
     }
 }

@@ -35,7 +35,7 @@ pub use threads::{LAST_PATIENCE, session_threads_ended};
 pub use user_login::UserLogin;
 
 use facts::choose;
-use job::{DEADLINE, Job, Reply, answer_by, within_deadline};
+use job::{DEADLINE, GENERATION_DEADLINE, Job, Reply, answer_by, within};
 use login::{Abilities, Logins, see_slots};
 use places::Places;
 use queue::Queue;
@@ -123,7 +123,7 @@ impl Token {
     /// The same of another kind, as far as the token makes such keys.
     pub async fn generate(&self, kind: KeyKind, id: &KeyId, label: &str) -> Result<TokenKey, HsmError> {
         let (id, label) = (id.clone(), label.to_owned());
-        let held = self.run(move |worker| worker.generate(&id, &label, kind)).await?;
+        let held = self.run(GENERATION_DEADLINE, move |worker| worker.generate(&id, &label, kind)).await?;
         Ok(TokenKey { token: self.clone(), held })
     }
 
@@ -135,19 +135,14 @@ impl Token {
     /// The same of another kind; one that is of none but this kind is refused.
     pub async fn find_of(&self, kind: KeyKind, name: impl Into<KeyName>) -> Result<Option<TokenKey>, HsmError> {
         let name = name.into();
-        let held = self.run(move |worker| worker.find(&name, kind)).await?;
+        let held = self.run(DEADLINE, move |worker| worker.find(&name, kind)).await?;
         Ok(held.map(|held| TokenKey { token: self.clone(), held }))
     }
 
     /// Destroys both halves of the key of this name; true if there was anything to destroy.
     pub async fn destroy(&self, name: impl Into<KeyName>) -> Result<bool, HsmError> {
         let name = name.into();
-        self.run(move |worker| worker.destroy(&name)).await
-    }
-
-    /// How long ago the token last signed; none if it has not yet.
-    pub fn signed_ago(&self) -> Option<Duration> {
-        self.handle.shared.signed_ago()
+        self.run(DEADLINE, move |worker| worker.destroy(&name)).await
     }
 
     /// How many requests wait for a session. Those of a burst that wait for a place in the queue are not among them.
@@ -163,6 +158,7 @@ impl Token {
 
     async fn run<T: Send + 'static>(
         &self,
+        patience: Duration,
         task: impl FnOnce(&mut Worker) -> Result<T, HsmError> + Send + 'static,
     ) -> Result<T, HsmError> {
         let (sender, receiver) = oneshot::channel();
@@ -171,7 +167,7 @@ impl Token {
             let _ = sender.send(task(worker));
         };
         self.handle.queue.push(Urgency::FIRST, Job::Task(Box::new(task)))?;
-        within_deadline(receiver).await
+        within(patience, receiver).await
     }
 }
 
@@ -261,9 +257,9 @@ impl TokenKey {
         required.into_iter().chain([("CKA_LOCAL", self.says_local())]).collect()
     }
 
-    /// How long ago its token last signed, with whatever key; none if it has not yet.
+    /// How long ago this key last signed; none if it has not yet.
     pub fn signed_ago(&self) -> Option<Duration> {
-        self.token.signed_ago()
+        self.held.signed_ago()
     }
 
     /// Signs a SHA-256 digest with a key on P-256.
@@ -306,7 +302,7 @@ impl TokenKey {
         let (sender, receiver) = oneshot::channel();
         let job = Job::Sign { key: Arc::clone(&self.held), input, reply: Reply::new(sender, place) };
         handle.queue.push(urgency, job)?;
-        answer_by(deadline, receiver).await
+        answer_by(deadline, DEADLINE, receiver).await
     }
 }
 

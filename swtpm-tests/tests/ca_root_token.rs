@@ -15,6 +15,7 @@ use ironroot_server::ca::{
     Slot, SlotName, TokenAuthority, UpstreamError, make_root,
 };
 use ironroot_server::keys::Key;
+use ironroot_shell::command_line::describe;
 
 const DAY: i64 = 24 * 60 * 60;
 const YEAR: i64 = 365 * DAY;
@@ -216,6 +217,25 @@ fn a_ca_that_waits_for_its_root_is_renewed_with_keys_of_another_kind() {
             assert_eq!(slots(&lab).await, ["active", "prepared"].map(str::to_owned));
             let key = lab.token.find_of(KeyKind::EcP384, &lab.key_name(SlotName::B)).await.unwrap();
             assert!(key.is_some());
+        });
+    });
+}
+
+#[test]
+fn a_roots_token_that_the_servers_own_module_does_not_see_is_told_with_what_to_do() {
+    let name = "a_roots_token_that_the_servers_own_module_does_not_see_is_told_with_what_to_do";
+    SoftHsm::run_in_child(name, |hsm| {
+        run(async {
+            let mut apart = Apart::make(hsm, NOW).await;
+            apart.unplug();
+            for (module_path, is_told) in [(apart.config.module_path.clone(), false), (SoftHsm::module_path(), true)] {
+                apart.config.module_path = module_path;
+                let lab = Lab::new(hsm, YEAR).below_a_token(apart.authority(ROOT));
+                let awaits = describe(&lab.start(NOW).await.unwrap_err());
+                assert!(awaits.contains("is not plugged in"), "{awaits}");
+                assert_eq!(awaits.contains("restart the server"), is_told, "{awaits}");
+                lab.forget_keys().await;
+            }
         });
     });
 }

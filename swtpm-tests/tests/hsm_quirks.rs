@@ -479,7 +479,7 @@ fn callers_of_a_token_that_hangs_are_told_and_the_next_are_served() {
             assert!(matches!(error, HsmError::Stalled(_)), "{error}");
             quirks.set(&["delay C_Sign 50"]);
             sign(&ca).await;
-            assert!(token.signed_ago().unwrap() < Duration::from_secs(5));
+            assert!(ca.signed_ago().unwrap() < Duration::from_secs(5));
         });
     });
 }
@@ -523,4 +523,41 @@ fn a_pin_that_systemd_hands_over_is_taken() {
     assert_eq!(Pin::from_file(&handed_over.join("hsm.pin")).unwrap(), taken);
     assert!(Pin::from_file(&pin).is_err(), "another directory than systemd's");
     ironroot_lab::rerun::mark_end(&handed_over);
+}
+
+/// Old devices take minutes for long RSA keys.
+#[test]
+fn a_key_may_take_longer_to_be_made_than_a_signature() {
+    Quirks::run_in_child("a_key_may_take_longer_to_be_made_than_a_signature", |hsm, quirks| {
+        run(async {
+            let token = Token::open(quirks.token_config(hsm, 1)).unwrap();
+            quirks.set(&["delay C_GenerateKeyPair 31000"]);
+            let ca = token.generate_p256(&id("ca"), "CA").await.unwrap();
+            quirks.set(&[]);
+            sign(&ca).await;
+        });
+    });
+}
+
+#[test]
+fn one_key_that_is_gone_does_not_keep_starting_the_module() {
+    Quirks::run_in_child("one_key_that_is_gone_does_not_keep_starting_the_module", |hsm, quirks| {
+        run(async {
+            let token = Token::open(quirks.token_config(hsm, 2)).unwrap();
+            let ca = token.generate_p256(&id("ca"), "CA").await.unwrap();
+            let other = token.generate_p256(&id("other"), "other").await.unwrap();
+            assert!(token.destroy(&id("ca")).await.unwrap());
+            let before = quirks.count("C_Initialize");
+            let end = Instant::now() + Duration::from_millis(2900);
+            while Instant::now() < end {
+                let error = ca.sign_digest(DIGEST, Urgency::FIRST).await.unwrap_err();
+                assert!(matches!(error, HsmError::KeyLost(_)), "{error}");
+                sign(&other).await;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            let begun = quirks.count("C_Initialize") - before;
+            assert!((1..=2).contains(&begun), "{begun} new starts: at once, after a second, and the next after three");
+            assert!(ca.signed_ago().is_none() && other.signed_ago().is_some(), "each key has its own time");
+        });
+    });
 }

@@ -105,6 +105,19 @@ impl PinState {
         }
     }
 
+    /// What to do before it is sent again.
+    fn what_helps(self) -> &'static str {
+        match self {
+            Self::Locked => {
+                "no PIN opens it: have the security officer set the user PIN anew (pkcs11-tool --login --login-type so --init-pin)"
+            }
+            Self::ToBeChanged => {
+                "change it with the token's own tool (pkcs11-tool --login --change-pin), and give the server the new one"
+            }
+            Self::FinalTry | Self::CountLow | Self::Good => LOG_IN_BY_HAND,
+        }
+    }
+
     /// Why the PIN should not be sent now. One that was accepted before is known to be right, so one wrong try by somebody
     /// else does not hold it back.
     fn risk(self, accepted_before: bool) -> Option<&'static str> {
@@ -122,13 +135,21 @@ impl PinState {
 pub(crate) fn choose(wanted: &TokenUri, slots: &[SeenSlot]) -> Result<Chosen, HsmError> {
     let matching: Vec<&SeenSlot> = slots.iter().filter(|slot| is_meant(wanted, slot)).collect();
     match matching[..] {
+        // Some never say that they are initialised; a blank one has no label either.
+        [SeenSlot { id, token: Ok(TokenFacts { initialized: false, label, .. }) }] if label.is_empty() => {
+            Err(HsmError::TokenBlank { wanted: wanted.to_string(), slot: *id })
+        }
         [slot] => Ok(Chosen { slot_id: slot.id, token: slot.token.as_ref().ok().cloned() }),
         [] => {
             let present: Vec<String> = slots.iter().filter_map(describe).collect();
             let present = if present.is_empty() { "none".to_owned() } else { present.join(", ") };
             Err(HsmError::TokenAbsent { wanted: wanted.to_string(), present })
         }
-        _ => Err(HsmError::TokenAmbiguous { wanted: wanted.to_string(), count: matching.len() }),
+        _ => {
+            let which: Vec<String> = matching.iter().filter_map(|slot| describe(slot)).collect();
+            let (count, which) = (matching.len(), which.join(", "));
+            Err(HsmError::TokenAmbiguous { wanted: wanted.to_string(), count, which })
+        }
     }
 }
 
@@ -177,12 +198,17 @@ pub(super) fn login_step(
         }
         _ => match token.pin.risk(accepted_before) {
             //= FLT-H2 token faults: "none is sent"
-            Some(state) => Err(HsmError::PinAtRisk { token: token.label.clone(), state }),
+            Some(state) => {
+                let (token, helps) = (token.label.clone(), token.pin.what_helps());
+                Err(HsmError::PinAtRisk { token, state, helps })
+            }
             None => Ok(step),
         },
     }
 }
 
+/// What shows a token that there is a right PIN.
+pub(super) const LOG_IN_BY_HAND: &str = "log in once by hand with the right PIN (pkcs11-tool --login --list-objects), or have the security officer reset it";
 const PAD: &str = "takes the PIN at its own pad or reader (CKF_PROTECTED_AUTHENTICATION_PATH)";
 
 #[cfg(test)]
@@ -238,8 +264,11 @@ mod tests {
         assert!(chosen("pkcs11:slot-id=6", &slots).is_err());
         assert!(chosen("pkcs11:token=x", &[]).unwrap_err().contains("tokens present: none"));
         let blank = SeenSlot { id: 2, token: Ok(TokenFacts { initialized: false, ..token("", "") }) };
+        assert!(chosen("pkcs11:slot-id=2", std::slice::from_ref(&blank)).unwrap_err().contains("initialise it first"));
         assert!(chosen("pkcs11:token=x", &[blank]).unwrap_err().contains("tokens present: none"));
-        assert!(chosen("pkcs11:token=one", &[slot(1, "one"), slot(2, "one")]).unwrap_err().contains("2 tokens match"));
+        let twins = [slot(1, "one"), SeenSlot { id: 2, token: Ok(token("one", "2")) }];
+        let text = chosen("pkcs11:token=one", &twins).unwrap_err();
+        assert!(text.contains("2 tokens match") && text.contains("\"one\" (serial 1), \"one\" (serial 2)"), "{text}");
     }
 
     #[test]
@@ -268,6 +297,20 @@ mod tests {
         // Of a token that cannot be read nothing else is known than what the operator says.
         assert_eq!(login_step(&pin(), None, false).unwrap(), LoginStep::SendPin);
         assert_eq!(login_step(&UserLogin::None, None, false).unwrap(), LoginStep::Nothing);
+    }
+
+    #[test]
+    fn of_a_pin_at_risk_it_is_said_what_helps_in_that_state() {
+        for (state, helps) in [
+            (PinState::Locked, "have the security officer set the user PIN anew"),
+            (PinState::ToBeChanged, "change it with the token's own tool"),
+            (PinState::FinalTry, "log in once by hand"),
+            (PinState::CountLow, "log in once by hand"),
+        ] {
+            let facts = TokenFacts { pin: state, protected_path: true, ..token("t", "1") };
+            let text = login_step(&UserLogin::Pinpad, Some(&facts), false).unwrap_err().to_string();
+            assert!(text.contains(helps), "{text}");
+        }
     }
 
     //= FLT-H2

@@ -16,6 +16,9 @@ use crate::kind::SigningInput;
 //= FLT-H3 token faults: "callers are told"
 pub(super) const DEADLINE: Duration = Duration::from_secs(30);
 
+/// The same where a key is made: RSA keys of 4096 bits take some tokens minutes.
+pub(super) const GENERATION_DEADLINE: Duration = Duration::from_secs(10 * 60);
+
 /// Work of a thread whose state is `W`.
 pub(super) enum Job<W> {
     /// A signature: nearly all jobs, so it is no boxed closure.
@@ -46,20 +49,24 @@ impl Reply {
     }
 }
 
-/// What the thread answers, or that it does not.
-pub(super) async fn within_deadline<T>(receiver: oneshot::Receiver<Result<T, HsmError>>) -> Result<T, HsmError> {
-    answer_by(Instant::now() + DEADLINE, receiver).await
+/// What the thread answers within this time, or that it does not.
+pub(super) async fn within<T>(
+    patience: Duration,
+    receiver: oneshot::Receiver<Result<T, HsmError>>,
+) -> Result<T, HsmError> {
+    answer_by(Instant::now() + patience, patience, receiver).await
 }
 
-/// The same by that time, which was [`DEADLINE`] away when the caller began to wait.
+/// The same by that time, which was so far away when the caller began to wait.
 pub(super) async fn answer_by<T>(
     deadline: Instant,
+    patience: Duration,
     receiver: oneshot::Receiver<Result<T, HsmError>>,
 ) -> Result<T, HsmError> {
     match timeout_at(deadline, receiver).await {
         Ok(Ok(result)) => result,
         // The queue serves what waits before it is closed, so whoever had the reply has dropped it half-way.
         Ok(Err(_)) => Err(HsmError::Interrupted),
-        Err(_) => Err(HsmError::Stalled(DEADLINE)),
+        Err(_) => Err(HsmError::Stalled(patience)),
     }
 }

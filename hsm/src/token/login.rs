@@ -12,7 +12,7 @@ use cryptoki::session::{Session, UserType};
 use cryptoki::slot::Slot;
 use tracing::warn;
 
-use super::facts::{Chosen, LoginStep, SeenSlot, TokenFacts, Unread, choose, login_step};
+use super::facts::{Chosen, LOG_IN_BY_HAND, LoginStep, SeenSlot, TokenFacts, Unread, choose, login_step};
 use super::sessions::{SharedSession, close, open_shared};
 use super::user_login::UserLogin;
 use crate::error::{FailedCall, HsmError};
@@ -131,6 +131,9 @@ impl Logins {
         let open = open_shared(entered.pkcs11, slot)?;
         if let Err(error) = self.log_in(&open.session, slot, token.as_ref(), &mut state) {
             close(open.session);
+            if matches!(error, HsmError::PinRefused { .. } | HsmError::PinAtRisk { .. }) {
+                Module::note_pin_in_doubt();
+            }
             return Err(error);
         }
         state.logins += 1;
@@ -197,7 +200,8 @@ impl Logins {
         let serial = token.map_or_else(|| format!("slot {slot}"), |token| token.serial.clone());
         let pin = self.login.pin().map(|pin| state.replaced_pin.as_ref().unwrap_or(pin));
         if self.module.has_refused(&serial, pin) {
-            return Err(HsmError::PinAtRisk { token: label, state: "it refused this PIN before in this process" });
+            let state = "it refused this PIN before in this process";
+            return Err(HsmError::PinAtRisk { token: label, state, helps: LOG_IN_BY_HAND });
         }
         let auth_pin = pin.map(crate::pin::Pin::to_auth_pin);
         match session.login(UserType::User, auth_pin.as_ref()) {

@@ -178,7 +178,7 @@ impl Worker {
             let signature = work.session.sign(&key::mechanism(key.kind(), input), handle, input.as_bytes())?;
             key::checked_signature(key.name(), key.kind(), signature)
         })?;
-        self.shared.note_signature();
+        key.note_signature();
         Ok(signature)
     }
 
@@ -235,7 +235,12 @@ impl Worker {
             }
             let remedy = error.remedy().max(weakest);
             debug!(error = %error, remedy = ?remedy, "token failed");
-            if !self.apply(remedy) {
+            let is_applied = match (&error, remedy) {
+                // A key that is gone stays gone, as a rule: the others are not to pay for each look.
+                (HsmError::KeyLost(_), Remedy::NewEpoch) => self.shared.module.renew_for_lost_key(self.epoch),
+                _ => self.apply(remedy),
+            };
+            if !is_applied {
                 return Err(error);
             }
             weakest = remedy.stronger();

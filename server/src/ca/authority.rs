@@ -99,7 +99,7 @@ impl CertificateAuthority {
         self.published.rotation_trouble(self.clock.moment().now_unix)
     }
 
-    /// Has the token sign something, unless it has within this time.
+    /// Has the token sign something with the key of the CA, unless that has signed within this time.
     pub async fn probe(&self, unless_within: Duration) -> Result<(), KeyError> {
         match self.signers().at(self.clock.moment().now_unix) {
             Ok(issuer) => issuer.probe(unless_within).await,

@@ -89,7 +89,7 @@ impl Issuer {
         self.facts.not_after()
     }
 
-    /// Has the token sign what is no certificate, unless it has signed something within this time.
+    /// Has the token sign what is no certificate, unless this key has signed something within this time.
     pub(super) async fn probe(&self, unless_within: Duration) -> Result<(), KeyError> {
         if self.key.signed_ago().is_some_and(|ago| ago < unless_within) {
             return Ok(());

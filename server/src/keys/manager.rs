@@ -192,7 +192,7 @@ impl Key {
         matches!(self, Self::Token(key) if key.says_local())
     }
 
-    /// How long ago whatever holds it last signed; none if it has not yet. What is in this process needs no asking.
+    /// How long ago it last signed; none if it has not yet. What is in this process needs no asking.
     pub fn signed_ago(&self) -> Option<Duration> {
         match self {
             Self::Token(key) => key.signed_ago(),

@@ -192,6 +192,11 @@ impl RootToken {
         let opened = Token::open_if_present(TokenConfig { module_path, token, login, sessions: 1 });
         match opened {
             Ok(Some(token)) => Ok(token),
+            Ok(None) if ironroot_hsm::is_in_use(&self.module_path) => Err(format!(
+                "{} is not plugged in; if it is, restart the server: its own token has the same module, which may see only what is there when it \
+                 starts",
+                self.token
+            )),
             Ok(None) => Err(format!("{} is not plugged in", self.token)),
             Err(error) => Err(describe(&error)),
         }
