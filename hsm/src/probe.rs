@@ -105,7 +105,7 @@ impl UserPinState {
             PinState::ToBeChanged => Self::ToBeChanged,
             PinState::FinalTry => Self::FinalTry,
             PinState::CountLow => Self::CountLow,
-            PinState::Good if info.token_initialized() && !info.user_pin_initialized() => Self::NotSet,
+            PinState::Good if !info.token_initialized() || !info.user_pin_initialized() => Self::NotSet,
             PinState::Good => Self::Good,
         }
     }

@@ -81,6 +81,10 @@ pub fn read_access(data: &Section<'_>) -> Option<TokenAccess> {
 /// Reads `module_path`, `login` and where the PIN comes from, for a token that is named already: in `token` module and PIN may be, too.
 pub fn read_access_of(data: &Section<'_>, token: Option<TokenUri>) -> Option<TokenAccess> {
     let module_path = data.path("module_path");
+    if data.has("module_path") {
+        let in_uri = token.as_ref().and_then(TokenUri::module_path);
+        refuse_contradiction(data, "module_path", module_path.as_deref(), in_uri);
+    }
     let module_path = module_path.or_else(|| token.as_ref()?.module_path().map(Path::to_owned));
     let hint = "give the token maker's library, such as /usr/lib/softhsm/libsofthsm2.so";
     let module_path = data.required("module_path", module_path, hint);
@@ -144,11 +148,20 @@ fn read_pin(data: &Section<'_>, token: Option<&TokenUri>) -> Option<Option<PinSo
         ("pin_credential", data.string("pin_credential").map(PinSource::Credential)),
         ("pin_env", data.string("pin_env").map(PinSource::Environment)),
     ];
-    if choices.iter().any(|(key, _)| data.has(key)) {
+    let file = token.and_then(TokenUri::pin_source);
+    if let Some(key) = choices.iter().map(|(key, _)| *key).find(|key| data.has(key)) {
+        let given = data.path("pin_file").filter(|_| key == "pin_file");
+        refuse_contradiction(data, key, given.as_deref(), file);
         return Some(one_of(data, choices, PIN_HINT));
     }
-    let file = token.and_then(TokenUri::pin_source)?;
-    Some(Some(PinSource::File(file.to_owned())))
+    Some(Some(PinSource::File(file?.to_owned())))
+}
+
+/// What the token's URI names, too, is the same here.
+fn refuse_contradiction(data: &Section<'_>, key: &str, given: Option<&Path>, in_uri: Option<&Path>) {
+    if let Some(in_uri) = in_uri.filter(|in_uri| given != Some(in_uri)) {
+        data.mistake(key, format!("token_uri names {}: give one of the two", in_uri.display()));
+    }
 }
 
 const PIN_HINT: &str = "say where the PIN comes from with one of";

@@ -81,7 +81,7 @@ pub(crate) fn without_padding(name: &str) -> &str {
 impl TokenUri {
     /// Parses `pkcs11:token=...;serial=...?module-path=...`.
     pub fn parse(text: &str) -> Result<Self, UriError> {
-        let rest = text.strip_prefix("pkcs11:").filter(|_| text.len() <= MAX_URI_BYTES).ok_or(UriError::Scheme)?;
+        let rest = without_scheme(text).filter(|_| text.len() <= MAX_URI_BYTES).ok_or(UriError::Scheme)?;
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
         let mut uri = Self::default();
         for component in path.split(';').filter(|c| !c.is_empty()) {
@@ -174,9 +174,8 @@ impl TokenUri {
             "module-path" => put(&mut self.module_path, name, text(component, value)?.into()),
             "pin-source" => {
                 let source = text(component, value)?;
-                let path = source.strip_prefix("file:").unwrap_or(&source);
-                let path = path.strip_prefix("//").filter(|p| p.starts_with('/')).unwrap_or(path);
-                if !path.starts_with('/') {
+                let path = file_path(&source);
+                if !path.starts_with('/') || path.starts_with("//") {
                     return Err(UriError::Malformed(component.to_owned()));
                 }
                 put(&mut self.pin_source, name, path.into())
@@ -213,6 +212,19 @@ impl fmt::Display for TokenUri {
         }
         self.slot_id.map_or(Ok(()), |id| write!(f, "{separator}slot-id={id}"))
     }
+}
+
+/// What follows `pkcs11:`. Source: RFC 3986 §3.1: capitals are the same scheme.
+fn without_scheme(uri: &str) -> Option<&str> {
+    let (scheme, rest) = uri.split_once(':')?;
+    scheme.eq_ignore_ascii_case("pkcs11").then_some(rest)
+}
+
+/// The path of a file's URI, or the path itself. Source: RFC 8089 §2: no host and `localhost` are this one.
+fn file_path(source: &str) -> &str {
+    let Some(path) = source.strip_prefix("file:") else { return source };
+    let local = path.strip_prefix("//").map(|authority| authority.strip_prefix("localhost").unwrap_or(authority));
+    local.filter(|path| path.starts_with('/')).unwrap_or(path)
 }
 
 fn put<T>(place: &mut Option<T>, name: &str, value: T) -> Result<(), UriError> {
@@ -286,6 +298,8 @@ mod tests {
         assert_eq!(uri.to_string(), "pkcs11:token=My%20token;serial=01ab;manufacturer=m;model=x;slot-id=7");
         let triple = TokenUri::parse("pkcs11:token=t?pin-source=file:///run/pin").unwrap();
         assert_eq!(triple.pin_source(), Some(Path::new("/run/pin")));
+        let local = TokenUri::parse("PKCS11:token=t?pin-source=file://localhost/run/pin").unwrap();
+        assert_eq!((local.token.as_deref(), local.pin_source()), (Some("t"), Some(Path::new("/run/pin"))));
     }
 
     #[test]
@@ -294,7 +308,7 @@ mod tests {
         let malformed = |component: &str| UriError::Malformed(component.to_owned());
         for (text, why) in [
             ("token=x", UriError::Scheme),
-            ("PKCS11:token=x", UriError::Scheme),
+            ("pkcs11:token=a?pin-source=file://elsewhere/pin", malformed("pin-source=file://elsewhere/pin")),
             ("pkcs11:", UriError::NoToken),
             ("pkcs11:token", malformed("token")),
             ("pkcs11:token=%4", malformed("token=%4")),

@@ -4,7 +4,7 @@
 //! them, and each goes on from memory; so that none is taken away for it, it counts for the other two alone, which people ask.
 //!
 //! ```text
-//!  token: signs? (asked every ten seconds unless it just has) ──┐
+//!  CA key: signs? (asked every ten seconds unless it just has) ─┐
 //!  CA: valid now? can it be renewed? ───────────────────────────┼──► reason(): all that is wrong, or nothing
 //!  audit lines that must be written: are they? ─────────────────┤
 //!  data store, issuance log: did the last change reach the disk? ┘
@@ -23,7 +23,7 @@ use crate::endpoints::AuditFile;
 use crate::issuance_log::IssuanceLog;
 use crate::store::Store;
 
-/// How often a token that has not signed meanwhile is asked to.
+/// How often a token whose CA key has not signed meanwhile is asked to.
 const PROBE_INTERVAL: Duration = Duration::from_secs(10);
 /// How often one that failed is asked.
 const TROUBLED_PROBE_INTERVAL: Duration = Duration::from_secs(2);
@@ -99,7 +99,8 @@ impl Readiness {
         let (mut was_ready, mut unless_within) = (true, PROBE_INTERVAL);
         loop {
             let token = self.ask_token(unless_within).await;
-            let wait = if token.is_some() { TROUBLED_PROBE_INTERVAL } else { PROBE_INTERVAL };
+            let in_trouble = token.is_some();
+            let wait = if in_trouble { TROUBLED_PROBE_INTERVAL } else { PROBE_INTERVAL };
             *self.token.lock().unwrap_or_else(PoisonError::into_inner) = token;
             match self.reason() {
                 Some(reason) if was_ready => error!(reason, "server is not ready"),
@@ -109,7 +110,8 @@ impl Readiness {
             was_ready = self.reason().is_none();
             sleep(LEAST_PAUSE).await;
             unless_within = tokio::select! {
-                () = sleep(wait - LEAST_PAUSE) => PROBE_INTERVAL,
+                // What is over is over when it has signed again, and not before.
+                () = sleep(wait - LEAST_PAUSE) => if in_trouble { Duration::ZERO } else { PROBE_INTERVAL },
                 // A caller has found out what the next look would.
                 () = self.ca.signed().one_failed() => Duration::ZERO,
             };

@@ -480,6 +480,7 @@ fn the_key_manager_that_a_ca_moves_away_from_is_named_beside_the_one_that_makes_
         (disk("") + &token("a", ""), "KeyManager.pkcs11: only one makes keys"),
         (disk("previous = true"), "KeyManager.disk: nothing says where keys are made now"),
         (disk("previous = true") + &token("a", "previous = true") + &token("b", ""), "moves away from one at a time"),
+        (token("a", "previous = true") + &token("a", ""), "names the token that keys are made in now"),
     ] {
         let found = mistakes(&with(&managers));
         assert!(found.iter().any(|line| line.contains(words)), "{managers}: {found:?}");
@@ -527,6 +528,29 @@ fn a_token_uri_may_name_module_and_pin_file() {
         (token.module_path.clone(), token.login.clone(), token.sessions),
         ("/m.so".into(), LoginMode::Pin(PinSource::File("/etc/pin".into())), 2)
     );
+}
+
+#[test]
+fn what_contradicts_a_token_uri_is_refused() {
+    let with = |more: &str| {
+        let uri = "token_uri = \"pkcs11:token=t?module-path=/m.so&pin-source=file:/etc/pin\"";
+        let manager = format!("KeyManager \"pkcs11\" {{ plugin_data {{ {uri} {more} }} }}");
+        format!(
+            "server {{ trust_domain = \"td\" data_dir = \"d\" }}\nplugins {{ NodeAttestor \"join_token\" {{ }}\n{manager}\n}}"
+        )
+    };
+    assert!(
+        read(&with("module_path = \"/m.so\" pin_file = \"/etc/pin\"")).is_ok(),
+        "what is the same contradicts nothing"
+    );
+    for (more, words) in [
+        ("module_path = \"/other.so\"", "module_path: token_uri names /m.so"),
+        ("pin_file = \"/other\"", "pin_file: token_uri names /etc/pin"),
+        ("pin_env = \"P\"", "pin_env: token_uri names /etc/pin"),
+    ] {
+        let found = mistakes(&with(more));
+        assert!(found.iter().any(|line| line.contains(words)), "{more}: {found:?}");
+    }
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! The CA's life on tokens with other manners than SoftHSM's, from its founding over rotations and a restart.
 #![allow(clippy::unwrap_used, reason = "in a test whatever is not there is the failure")]
 
-use ironroot_lab::deployment::{DEADLINE, Server, ServerOptions, expect_within};
+use ironroot_lab::ceremony::Ceremony;
+use ironroot_lab::deployment::{DEADLINE, Keys, Server, ServerOptions, expect_within, wait_for};
 use ironroot_lab::softhsm::{LABEL, PIN, SoftHsm};
 
 /// Rotates every half minute and less.
@@ -80,12 +81,66 @@ fn a_server_works_with_a_token_that_needs_no_login() {
 #[test]
 fn a_server_whose_pin_is_refused_ends_with_a_code_that_keeps_supervisors_from_trying_again() {
     let mut server = server();
-    std::fs::write(server.directory().join("wrong.pin"), "wrong").unwrap();
+    let wrong = wrong_pin(&server);
+    set_login(&server, &format!("pin_file = \"{wrong}\""));
+    assert_eq!(exit_code(&mut server), Some(77), "{}", server.log());
+}
+
+fn wrong_pin(server: &Server) -> String {
+    let path = server.directory().join("wrong.pin");
+    std::fs::write(&path, "wrong").unwrap();
     let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-    std::fs::set_permissions(server.directory().join("wrong.pin"), private).unwrap();
-    set_login(&server, &format!("pin_file = \"{}\"", server.directory().join("wrong.pin").display()));
+    std::fs::set_permissions(&path, private).unwrap();
+    path.display().to_string()
+}
+
+/// With which code a start ends.
+fn exit_code(server: &mut Server) -> Option<i32> {
     server.spawn();
-    let ended =
-        ironroot_lab::deployment::wait_for(DEADLINE, || server.process().and_then(|process| process.exit_code()));
-    assert_eq!(ended, Some(77), "{}", server.log());
+    wait_for(DEADLINE, || server.process().and_then(|process| process.exit_code()))
+}
+
+/// The lines of a block that name the lab's token, with that PIN.
+fn token_with(pin: &str) -> String {
+    format!(
+        "module_path = \"{}\"\n token_label = \"{LABEL}\"\n pin_file = \"{pin}\"\n",
+        SoftHsm::module_path().display()
+    )
+}
+
+//= FLT-H1
+#[test]
+fn so_does_one_whose_token_of_before_or_whose_roots_token_refuses_the_pin() {
+    let mut moving = Server::start(&ServerOptions::default());
+    moving.kill();
+    let wrong = wrong_pin(&moving);
+    let plugins = format!("KeyManager \"pkcs11\" {{ plugin_data {{\n {} previous = true\n }} }}", token_with(&wrong));
+    moving.reconfigure(&ServerOptions { keys: Keys::File, plugins, ..ServerOptions::default() });
+    assert_eq!(exit_code(&mut moving), Some(77), "{}", moving.log());
+    assert!(moving.log().contains("cannot be opened: make it reachable"), "{}", moving.log());
+
+    let ceremony = Ceremony::new();
+    let root = ceremony.root("first", &[]);
+    let mut below = Server::prepare(&ServerOptions::default());
+    let wrong = wrong_pin(&below);
+    let plugins = format!(
+        "UpstreamAuthority \"pkcs11\" {{ plugin_data {{\n roots_path = \"{}\"\n {} key_label = \"first\"\n }} }}",
+        root.display(),
+        token_with(&wrong)
+    );
+    below.reconfigure(&ServerOptions { keys: Keys::File, plugins, ..ServerOptions::default() });
+    assert_eq!(exit_code(&mut below), Some(77), "{}", below.log());
+    assert!(below.log().contains("the root has to certify this CA"), "{}", below.log());
+}
+
+#[test]
+fn a_module_that_hangs_at_the_start_is_told_of() {
+    let mut server = server();
+    server.quirks().set(&["hang C_Login"]);
+    server.spawn();
+    let told = || server.log().contains("waiting for the PKCS#11 module");
+    expect_within(DEADLINE, "the log says what the server waits for", || server.log(), told);
+    server.quirks().set(&[]);
+    let ready = || server.log().contains("server ready");
+    expect_within(DEADLINE, "it goes on", || server.log(), ready);
 }

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use super::{TokenUri, UriError, decode, put, split, text};
+use super::{TokenUri, UriError, decode, put, split, text, without_scheme};
 use crate::name::{KeyId, KeyName};
 
 /// Which key, in which token, and optionally which PIN file and module. Source: RFC 7512 §2.3.
@@ -15,7 +15,7 @@ pub struct KeyUri {
 impl KeyUri {
     /// Parses `pkcs11:token=...;object=...;id=...?module-path=...`.
     pub fn parse(uri: &str) -> Result<Self, UriError> {
-        let rest = uri.strip_prefix("pkcs11:").ok_or(UriError::Scheme)?;
+        let rest = without_scheme(uri).ok_or(UriError::Scheme)?;
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (mut id, mut label, mut of_token) = (None, None, Vec::new());
         for component in path.split(';').filter(|component| !component.is_empty()) {

@@ -93,6 +93,13 @@ pub(super) fn read(plugins: &Section<'_>, server: Option<&ServerBlock>) -> Optio
     let current = one.map(|block| read_one(plugins, server, block));
     let former = before.map(|block| read_one(plugins, server, block));
     let (current, former) = (current??, former.map_or(Some(None), |former| former.map(Some))?);
+    if let (KeyManagerConfig::Pkcs11(now), Some(KeyManagerConfig::Pkcs11(then))) = (&current, &former)
+        && (&now.module_path, &now.token) == (&then.module_path, &then.token)
+    {
+        let reason =
+            "names the token that keys are made in now: previous = true is for the one that the CA moves away from";
+        plugins.plugin_mistake(PLUGIN, before?, reason);
+    }
     match current {
         KeyManagerConfig::Pkcs11(_) => {}
         KeyManagerConfig::Disk(_) => one?.data.warn("keys_path", NOT_IN_HARDWARE),

@@ -91,9 +91,11 @@ pub enum RunError {
 }
 
 impl RunError {
-    /// Whether the token refused the PIN, or would be locked by one more that is wrong: starting again makes it worse.
+    /// Whether a start has failed in which a token refused its PIN, or would be locked by one more that is wrong: starting again makes it
+    /// worse. That may be the token that keys are made in, the one of before, or the root's: whatever is told in the end, the next start
+    /// sends the same PIN.
     pub fn is_pin_refused(&self) -> bool {
-        let Self::Token(error) = self else { return false };
-        matches!(error, HsmError::PinRefused { .. } | HsmError::PinAtRisk { .. })
+        let had_started = matches!(self, Self::Stopped(_) | Self::OlderState(_));
+        !had_started && ironroot_hsm::pin_was_refused()
     }
 }

@@ -1,13 +1,20 @@
 //! Opens the key managers: the one that keys are made in, and the one that the CA moves away from.
 
 use std::error::Error;
+use std::path::Path;
+use std::pin::pin;
+use std::time::{Duration, Instant};
 
 use ironroot_hsm::{Token, TokenConfig, UserLogin};
+use tokio::time::sleep;
 use tracing::{error, warn};
 
 use super::{RunError, blocking};
 use crate::config::{KeyManagerConfig, KeyManagersConfig, LoginMode, Pkcs11Config};
 use crate::keys::{FormerManager, KeyManager, KeyManagers, SoftwareKeys};
+
+/// How often it is said that a module does not return.
+const SAY_EVERY: Duration = Duration::from_secs(10);
 
 /// Opens both. One that the CA moves away from need not be there any more, unless its key still signs: the CA finds out.
 pub(super) async fn open_keys(config: &KeyManagersConfig) -> Result<KeyManagers, RunError> {
@@ -47,7 +54,23 @@ async fn open_token(config: &Pkcs11Config) -> Result<Token, RunError> {
         login: config.login.read()?,
         sessions: config.sessions,
     };
-    Ok(blocking(move || Token::open(token)).await?)
+    Ok(told_of_waiting(&config.module_path, blocking(move || Token::open(token))).await?)
+}
+
+/// Says now and then that the module keeps the server waiting: a call of it cannot be cut off.
+async fn told_of_waiting<T>(module: &Path, opened: impl Future<Output = T>) -> T {
+    let (began, mut opened) = (Instant::now(), pin!(opened));
+    loop {
+        tokio::select! {
+            done = &mut opened => return done,
+            () = sleep(SAY_EVERY) => warn!(
+                module = %module.display(),
+                seconds = began.elapsed().as_secs(),
+                "waiting for the PKCS#11 module, which does not return (from C_Initialize, C_OpenSession or C_Login): check the HSM, its \
+                 network and its client"
+            ),
+        }
+    }
 }
 
 /// Has each token log in with the PIN that its configuration names now.
