@@ -142,6 +142,24 @@ async fn banned(store: &Store) -> Vec<String> {
     agents.into_iter().filter(|(_, agent)| agent.banned).map(|(_, agent)| agent.spiffe_id.to_string()).collect()
 }
 
+#[test]
+fn looks_at_the_same_time_do_not_take_each_others_copies_away() {
+    let place = Place::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(place.change("before", &["a"]));
+    let file = place.backup("b", false);
+    let open = || OpenBackup::open(&file, None, place.target()).expect("opens");
+    let look = || looked(open()).map(|report| (report.backup, report.origin)).expect("whole");
+    let expected = look();
+    let before = place.names();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..8).for_each(|_| assert_eq!(look(), expected)));
+        }
+    });
+    assert_eq!(place.names(), before, "nothing is left");
+}
+
 //= FLT-S5
 #[tokio::test]
 async fn what_is_put_back_is_what_there_was_but_bans_stay_and_join_tokens_are_burnt() {

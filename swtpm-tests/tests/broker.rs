@@ -139,8 +139,9 @@ fn a_broker_on_go_spiffe_gets_what_is_its_workloads_while_that_lives() {
     let nobody = sleeper(NOBODY);
     assert_eq!(lab.said(&["x509", &nobody.0.id().to_string()]), not_entitled);
     assert_eq!(lab.said(&["x509", "0"]), "REFUSED InvalidArgument spiffe.io/WORKLOAD_REFERENCE_INVALID");
-    // An entry that comes reaches the open stream.
-    lab.server.create_entry(&lab.device.agent_id(), "/web2", &[&format!("unix:uid:{WORKLOAD}")], &[]);
+    // An entry that comes reaches the open stream, behind the other: they go by entry ID, and the other's is a UUID.
+    let last = ["-entryID", "z"];
+    lab.server.create_entry(&lab.device.agent_id(), "/web2", &[&format!("unix:uid:{WORKLOAD}")], &last);
     lab.expect_said(&log, 1, &format!("{svids},{}", id("/web2")));
     process.0.kill().and_then(|()| process.0.wait()).expect("ends");
     lab.expect_said(&log, 1, "REFUSED NotFound spiffe.io/WORKLOAD_NOT_FOUND");

@@ -19,8 +19,8 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    /// Of `path`, told apart by `what` and by a number that nobody else has.
-    pub fn beside(path: &Path, what: &str) -> Self {
+    /// Of `path`, told apart by `what` and by a number that nobody else has. Not for what is swept: the place may be a share without locks.
+    pub fn unswept(path: &Path, what: &str) -> Self {
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(format!(".{}.{what}", Uuid::new_v4().simple()));
         Self { path: path.with_file_name(name), held: None }
@@ -29,7 +29,7 @@ impl Draft {
     /// The same, as an empty file that no [`sweep`](Self::sweep) removes as long as this is there.
     pub fn held(path: &Path, what: &str) -> io::Result<Self> {
         loop {
-            let mut draft = Self::beside(path, what);
+            let mut draft = Self::unswept(path, what);
             let file = draft.create()?;
             file.lock()?;
             // A sweep may have come before the lock.
@@ -71,8 +71,15 @@ impl Draft {
         &self.path
     }
 
-    /// Makes the file.
-    pub fn create(&self) -> io::Result<File> {
+    /// The file, empty, to write into it.
+    pub fn writer(&self) -> io::Result<File> {
+        match &self.held {
+            Some(file) => file.try_clone(),
+            None => self.create(),
+        }
+    }
+
+    fn create(&self) -> io::Result<File> {
         OpenOptions::new().write(true).create_new(true).mode(MODE).open(&self.path)
     }
 

@@ -66,7 +66,7 @@ pub fn make(
         datastore,
         parts,
     };
-    let draft = Draft::beside(file, "part");
+    let draft = Draft::unswept(file, "part");
     let written = write(&draft, seal_to, &manifest, &database, keys.as_ref());
     written.map_err(|error| error.of(file))?;
     draft.publish(file).map_err(BackupError::io("write", file))?;
@@ -129,7 +129,7 @@ fn write(
     database: &Draft,
     keys: Option<&Secret>,
 ) -> Result<(), SealingError> {
-    let mut out = BufWriter::new(draft.create().map_err(SealingError::Io)?);
+    let mut out = BufWriter::new(draft.writer().map_err(SealingError::Io)?);
     let content = |out: &mut dyn Write| content(out, manifest, database.path(), keys);
     let out = match seal_to {
         None => content(&mut out).map(|()| out),

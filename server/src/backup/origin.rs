@@ -63,7 +63,7 @@ impl Standing {
     }
 
     /// Of the database in its place, a server's that may be running; nothing if there is none that can be read.
-    pub(super) async fn here(data_store: &Location, trust_domain: &TrustDomain) -> Self {
+    pub(super) fn here(data_store: &Location, trust_domain: &TrustDomain) -> Self {
         let Location::Sqlite(path) = data_store else { return Self::default() };
         Store::read_file(path, trust_domain, |facts| Self::of(facts, trust_domain)).unwrap_or_default()
     }

@@ -1,8 +1,8 @@
 //! Puts a backup back: everything is read, compared and made ready beside its place before the first file is moved.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use ironroot_api::TrustDomain;
@@ -66,16 +66,15 @@ impl<'p> OpenBackup<'p> {
         let elsewhere = own.as_ref().map(|own| own.0.join("backup"));
         let place = elsewhere.as_deref().unwrap_or(place);
         Draft::sweep(place, LOOKED_AT);
-        // The file goes with it: not before it was looked at.
-        let draft = Draft::beside(place, LOOKED_AT);
-        let mut database = Unpacking::begin(draft.path().to_owned())?;
+        let draft = Draft::held(place, LOOKED_AT).map_err(BackupError::io("write", place))?;
+        let mut database = Unpacking::into(draft)?;
         let backup = self.reading.parts(|part, piece| match part.name {
             PartName::Datastore => database.write(piece),
             PartName::Keys => Ok(()),
         })?;
         let database = database.finish()?;
         let standing = Standing::of_draft(database.path(), &target.trust_domain).await?;
-        let origin = standing.beside(Standing::here(&target.data_store, &target.trust_domain).await);
+        let origin = standing.beside(Standing::here(&target.data_store, &target.trust_domain));
         Ok(RestoreReport { dry_run: true, sealed, backup, origin, replaced, kept_as: None, carried: None })
     }
 
@@ -91,7 +90,7 @@ impl<'p> OpenBackup<'p> {
         let (target, sealed) = (self.target.clone(), self.reading.is_sealed);
         let replaced = Location::Sqlite(stopped.last_used()).summary(&target.trust_domain).unwrap_or_default();
         let (backup, drafts) = self.unpack(&stopped)?;
-        let here = Standing::here(&Location::Sqlite(stopped.last_used()), &target.trust_domain).await;
+        let here = Standing::here(&Location::Sqlite(stopped.last_used()), &target.trust_domain);
         let origin = Standing::of_draft(drafts.database.path(), &target.trust_domain).await?.beside(here);
         if origin.is_anothers() && !may_be_anothers {
             let [found, here] = [&origin.roots, &origin.roots_here].map(in_words);
@@ -112,8 +111,8 @@ impl<'p> OpenBackup<'p> {
 
     /// Writes the parts beside their places.
     fn unpack(self, stopped: &StoppedStore) -> Result<(Manifest, Drafts), BackupError> {
-        let database = Unpacking::begin(stopped.draft())?;
-        let keys = self.target.key_file.as_deref().map(|path| Unpacking::begin(beside_keys(path))).transpose()?;
+        let database = Unpacking::at(stopped.draft())?;
+        let keys = self.target.key_file.as_deref().map(|path| Unpacking::at(beside_keys(path))).transpose()?;
         let (mut database, mut keys) = (database, keys);
         let path = self.path;
         let manifest = self.reading.parts(|part, piece| match (part.name, &mut keys) {
@@ -171,11 +170,13 @@ struct Unpacking {
 }
 
 impl Unpacking {
-    fn begin(path: PathBuf) -> Result<Self, BackupError> {
-        let failed = BackupError::io("write", &path);
-        let draft = Draft::at(path.clone()).map_err(failed)?;
-        let options = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        Ok(Self { draft, file: options.map_err(BackupError::io("write", &path))? })
+    fn at(path: PathBuf) -> Result<Self, BackupError> {
+        Self::into(Draft::at(path.clone()).map_err(BackupError::io("write", &path))?)
+    }
+
+    fn into(draft: Draft) -> Result<Self, BackupError> {
+        let file = draft.writer().map_err(BackupError::io("write", draft.path()))?;
+        Ok(Self { draft, file })
     }
 
     fn write(&mut self, piece: &[u8]) -> Result<(), BackupError> {

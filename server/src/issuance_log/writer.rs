@@ -1,9 +1,10 @@
 //! The one thread that writes.
 
-use std::collections::VecDeque;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+mod recent;
+mod segments;
+
+use std::io;
+use std::path::Path;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,15 +19,16 @@ use super::chain::{Body, Head, MAX_OBJECT_BYTES, longest_object, push_line, reco
 use super::error::LogError;
 use super::kept;
 use super::left_out::LeftOut;
-use super::segment::{self, MAX_SEGMENT_BYTES, MAX_SEGMENTS};
+use super::segment;
+pub use recent::RECENT;
+use recent::Recent;
+use segments::Segments;
 
 /// Events that may wait for the disk, some 300 bytes each. One more is left out, and counted in a record of its own.
 pub const MAX_WAITING: usize = 16 * 1024;
 /// Events that may wait for the disk beside those, of what operators did: nobody's SVIDs take this room, and as many are kept in memory while
 /// nothing can be written. A server tells all bans anew as it starts, two events each.
 pub const MAX_OPERATORS_WAITING: usize = 32 * 1024;
-/// Hashes of the newest records that are remembered, 32 bytes each: so far back a head that somebody has kept is compared.
-pub const RECENT: usize = 64 * 1024;
 /// How often it is tried to write what is left as the log ends: what is in doubt first, and what has waited for that behind it.
 const LAST_TRIES: usize = 3;
 /// Records that are written at once.
@@ -82,6 +84,18 @@ struct Shared {
 }
 
 impl Shared {
+    fn new(queue: Option<SyncSender<Queued>>, recent: Recent, left_out: u64) -> Self {
+        Self {
+            queue: Mutex::new(queue),
+            others_waiting: AtomicUsize::new(0),
+            revision: AtomicI64::new(-1),
+            left_out: AtomicU64::new(left_out),
+            recent: Mutex::new(recent),
+            trouble: Mutex::default(),
+            thread: Mutex::default(),
+        }
+    }
+
     /// Whether there was room for it.
     fn queue(&self, queued: Queued) -> bool {
         let queue = lock(&self.queue);
@@ -97,30 +111,6 @@ impl Shared {
             self.others_waiting.fetch_sub(others, Ordering::Relaxed);
         }
         is_queued
-    }
-}
-
-/// The newest records' hashes.
-struct Recent {
-    /// Of the newest.
-    head: Head,
-    /// The oldest first; the newest is the head's, and each has the sequence number behind the one before.
-    hashes: VecDeque<[u8; 32]>,
-}
-
-impl Recent {
-    fn push(&mut self, head: Head) {
-        if self.hashes.len() == RECENT {
-            self.hashes.pop_front();
-        }
-        self.hashes.push_back(head.hash);
-        self.head = head;
-    }
-
-    /// The hash of the record of that number; none if it is not remembered.
-    fn hash_of(&self, sequence: u64) -> Option<&[u8; 32]> {
-        let back = usize::try_from(self.head.sequence.checked_sub(sequence)?).ok()?;
-        self.hashes.get(self.hashes.len().checked_sub(back + 1)?)
     }
 }
 
@@ -142,15 +132,8 @@ impl IssuanceLog {
         let head = recent.head;
         let (queue, events) = sync_channel(MAX_WAITING + MAX_OPERATORS_WAITING);
         let (durable, shown) = watch::channel(head);
-        let shared = Arc::new(Shared {
-            queue: Mutex::new(Some(queue)),
-            others_waiting: AtomicUsize::new(0),
-            revision: AtomicI64::new(-1),
-            left_out: AtomicU64::new(note.as_ref().map_or(0, LeftOut::noted)),
-            recent: Mutex::new(recent),
-            trouble: Mutex::default(),
-            thread: Mutex::default(),
-        });
+        let left_out = note.as_ref().map_or(0, LeftOut::noted);
+        let shared = Arc::new(Shared::new(Some(queue), recent, left_out));
         let desk = Desk::new(segments, note, head, durable, Arc::clone(&shared));
         let run = move || desk.work(&events);
         let thread = thread::Builder::new().name("issuance log".into()).spawn(run);
@@ -203,107 +186,6 @@ impl IssuanceLog {
         if thread.is_some_and(|thread| thread.join().is_err()) {
             error!("the issuance log's thread ended early");
         }
-    }
-}
-
-/// The file that is written to.
-struct Segments {
-    directory: PathBuf,
-    path: PathBuf,
-    file: File,
-    bytes: u64,
-    /// How many of them are on the disk.
-    synced: u64,
-    /// Of the newest record, and of the newest on the disk: an epoch that has begun since is in none of them, and a segment says what comes
-    /// before it.
-    epochs: (u64, u64),
-    /// Whether a part of what could not be written is behind them, and could not be taken back.
-    is_torn: bool,
-}
-
-impl Segments {
-    fn open(directory: &Path) -> Result<(Self, Recent), LogError> {
-        let failed = |error| LogError::Io { doing: "write", path: directory.to_owned(), error };
-        let (mut segments, torn) = segment::list_begun(directory)?;
-        if let Some(torn) = torn {
-            fs::remove_file(&torn).map_err(failed)?;
-        }
-        let Some(path) = segments.pop() else {
-            let head = Head::of_nothing(now());
-            let begun = Self::begin(directory, &head).map_err(failed)?;
-            info!(directory = %directory.display(), "issuance log begun");
-            return Ok((begun, Recent { head, hashes: VecDeque::new() }));
-        };
-        let mut recent = Recent { head: Head::of_nothing(0), hashes: VecDeque::new() };
-        let (_, head, whole) = segment::read(&path, |_, head| recent.push(head))?;
-        recent.head = head;
-        let mut file = OpenOptions::new().write(true).open(&path).map_err(failed)?;
-        file.set_len(whole).and_then(|()| io::Seek::seek(&mut file, io::SeekFrom::End(0))).map_err(failed)?;
-        // The process before may have ended without.
-        file.sync_all().map_err(failed)?;
-        let (directory, epochs) = (directory.to_owned(), (head.epoch, head.epoch));
-        Ok((Self { directory, path, file, bytes: whole, synced: whole, epochs, is_torn: false }, recent))
-    }
-
-    /// Begins the segment that follows `head`, which is on the disk.
-    fn begin(directory: &Path, head: &Head) -> io::Result<Self> {
-        let (file, bytes) = segment::begin(directory, head)?;
-        let (directory, path) = (directory.to_owned(), segment::path(directory, head));
-        Ok(Self { directory, path, file, bytes, synced: bytes, epochs: (head.epoch, head.epoch), is_torn: false })
-    }
-
-    /// Begins the epoch of `head`, which is not on the disk yet, with a record of its own; the head with that, which is.
-    fn begin_epoch(&mut self, head: &Head) -> io::Result<Head> {
-        let (method, by) = ("BeginEpoch".to_owned(), "this server".to_owned());
-        let object = "heads of the epochs before count no more".to_owned();
-        let event = Queued { event: Event { method, object, by }, at: wall_unix(), revision: None };
-        let ((record, next), mut line) = (head.with(body(&event, head)), Vec::new());
-        push_line(&mut line, &record);
-        self.write(&line, next.epoch)?;
-        self.sync()?;
-        Ok(next)
-    }
-
-    fn is_full(&self) -> bool {
-        self.bytes >= MAX_SEGMENT_BYTES
-    }
-
-    /// Writes the lines whole, or takes back what was written of them; where that fails too, the segment is torn. `epoch`: theirs.
-    fn write(&mut self, lines: &[u8], epoch: u64) -> io::Result<()> {
-        let written = self.file.write_all(lines);
-        match written {
-            Ok(()) => (self.bytes, self.epochs.0) = (self.bytes + lines.len() as u64, epoch),
-            Err(_) => {
-                let taken_back = self.file.set_len(self.bytes);
-                let taken_back = taken_back.and_then(|()| io::Seek::seek(&mut self.file, io::SeekFrom::End(0)));
-                self.is_torn = taken_back.is_err();
-            }
-        }
-        written
-    }
-
-    fn sync(&mut self) -> io::Result<()> {
-        self.file.sync_data()?;
-        (self.synced, self.epochs.1) = (self.bytes, self.epochs.0);
-        Ok(())
-    }
-
-    /// Writes `lines` again, which follow `head` and of which nobody knows whether they are on the disk: the kernel tells once that it could
-    /// not write a page, takes it for written then, and the next sync succeeds. What is known to be there stays, the rest goes into a
-    /// segment of its own.
-    fn write_again(&mut self, head: &Head, lines: &[u8]) -> io::Result<()> {
-        let before = OpenOptions::new().write(true).open(&self.path)?;
-        before.set_len(self.synced)?;
-        before.sync_all()?;
-        *self = Self::begin(&self.directory, &Head { epoch: self.epochs.1, ..*head })?;
-        self.write(lines, head.epoch)?;
-        self.sync()
-    }
-
-    /// Goes on in another segment after `head`, which is on the disk.
-    fn turn(&mut self, head: &Head) -> io::Result<()> {
-        *self = Self::begin(&self.directory, &Head { epoch: self.epochs.1, ..*head })?;
-        kept::drop_old(&self.directory, MAX_SEGMENTS)
     }
 }
 

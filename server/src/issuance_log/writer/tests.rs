@@ -1,3 +1,5 @@
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
 use std::os::fd::OwnedFd;
 
 use super::*;
@@ -6,15 +8,7 @@ fn desk(directory: &Path) -> Desk {
     segment::make(directory).expect("made");
     let (segments, recent) = Segments::open(directory).expect("opens");
     let (head, durable) = (recent.head, watch::channel(recent.head).0);
-    let shared = Shared {
-        queue: Mutex::default(),
-        others_waiting: AtomicUsize::new(0),
-        revision: AtomicI64::new(-1),
-        left_out: AtomicU64::new(0),
-        recent: Mutex::new(recent),
-        trouble: Mutex::default(),
-        thread: Mutex::default(),
-    };
+    let shared = Shared::new(None, recent, 0);
     Desk::new(segments, None, head, durable, Arc::new(shared))
 }
 
@@ -156,16 +150,7 @@ fn what_operators_did_while_nothing_could_be_written_is_written_later_and_what_w
 #[test]
 fn issued_tokens_leave_room_in_the_queue_for_what_operators_do() {
     let (queue, events) = sync_channel(MAX_WAITING + MAX_OPERATORS_WAITING);
-    let recent = Recent { head: Head::of_nothing(1), hashes: VecDeque::new() };
-    let shared = Shared {
-        queue: Mutex::new(Some(queue)),
-        others_waiting: AtomicUsize::new(0),
-        revision: AtomicI64::new(-1),
-        left_out: AtomicU64::new(0),
-        recent: Mutex::new(recent),
-        trouble: Mutex::default(),
-        thread: Mutex::default(),
-    };
+    let shared = Shared::new(Some(queue), Recent::behind(Head::of_nothing(1)), 0);
     let log = IssuanceLog { shared: Arc::new(shared), durable: watch::channel(Head::of_nothing(1)).1 };
     let append = |method: &str, count: usize| {
         for _ in 0..count {
