@@ -145,6 +145,11 @@ impl Token {
         self.run(DEADLINE, move |worker| worker.destroy(&name)).await
     }
 
+    /// Which token it is, as it was named when it was opened.
+    pub fn uri(&self) -> &TokenUri {
+        self.handle.shared.logins.token()
+    }
+
     /// How many requests wait for a session. Those of a burst that wait for a place in the queue are not among them.
     pub fn waiting(&self) -> usize {
         self.handle.queue.len()

@@ -85,7 +85,19 @@ fn with_a_pin_keys_of_each_kind_live_once_and_nothing_of_them_stays_nor_of_a_pro
             runtime.block_on(token.generate_p256(&id, "ca")).unwrap();
         }
         assert!(ironroot_hsm::session_threads_ended(std::time::Duration::from_secs(10)));
-        let found = json(&SoftHsm::module_path(), &["-token", LABEL, "-pinFile", &pin]);
+        let module = SoftHsm::module_path().display().to_string();
+        let output = probe(&["-module", &module, "-output", "json", "-token", LABEL, "-pinFile", &pin]);
+        let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+        // A module that hangs is known by the last line.
+        let said = text(&output.stderr);
+        let steps = [
+            &*format!("asking {module}"),
+            &*format!("logging in to pkcs11:token={LABEL}"),
+            "trying a key of kind ec-p256",
+            "trying a key of kind ml-dsa-87",
+        ];
+        let told: Vec<_> = said.lines().filter_map(|line| line.strip_prefix("hsm probe: ")).collect();
+        assert!(steps.iter().all(|step| told.contains(step)), "{said}");
         assert_eq!(met(&found)[..3], [Some(true); 3], "{found}");
         assert!(found["needs"][0]["because"].as_str().unwrap().contains("found again, a signature takes"), "{found}");
         assert_eq!(objects(), 2, "the CA's pair and nothing else");

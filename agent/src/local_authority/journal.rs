@@ -7,13 +7,14 @@
 mod shares;
 
 use std::collections::VecDeque;
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use ironroot_shell::durable_file::sync_directory_of;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tracing::warn;
@@ -195,10 +196,7 @@ impl Journal {
         let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path)?;
         file.write_all(lines)?;
         file.sync_all()?;
-        match self.path.parent().filter(|_| is_new) {
-            Some(directory) => File::open(directory)?.sync_all(),
-            None => Ok(()),
-        }
+        if is_new { sync_directory_of(&self.path) } else { Ok(()) }
     }
 
     /// The oldest: at most `count`, of at most so many `bytes` as lines, and one at least if there is one.

@@ -48,7 +48,8 @@ fn write_synced(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     file.sync_all()
 }
 
-fn sync_directory_of(path: &Path) -> io::Result<()> {
+/// Returns once it is on the disk that `path` is in its directory, or no more.
+pub fn sync_directory_of(path: &Path) -> io::Result<()> {
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(parent)?.sync_all()
 }

@@ -61,12 +61,18 @@ impl KeyTrial {
 }
 
 /// Lives through the life of one key of each of `kinds`. Nothing stays on the token, nor what a trial that was interrupted had left.
-pub async fn try_keys(token: &Token, kinds: &[KeyKind]) -> Result<Vec<KeyTrial>, HsmError> {
+/// `begins`: is told each kind before it is tried, which some tokens need a minute for.
+pub async fn try_keys(
+    token: &Token,
+    kinds: &[KeyKind],
+    mut begins: impl FnMut(KeyKind),
+) -> Result<Vec<KeyTrial>, HsmError> {
     if let Some(left) = KeyName::labelled(TRIAL_LABEL) {
         token.destroy(left).await?;
     }
     let mut trials = Vec::with_capacity(kinds.len());
     for kind in kinds {
+        begins(*kind);
         trials.push(try_key(token, *kind).await?);
     }
     Ok(trials)

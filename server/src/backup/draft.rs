@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use ironroot_shell::durable_file::sync_directory_of;
 use uuid::Uuid;
 
 /// Backups and their parts hold join tokens, some hold keys: nobody but their owner reads them.
@@ -86,8 +87,7 @@ impl Draft {
     /// Gives the file, which is written and on the disk, its last name.
     pub fn publish(self, path: &Path) -> io::Result<()> {
         fs::rename(&self.path, path)?;
-        let directory = path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(directory)?.sync_all()
+        sync_directory_of(path)
     }
 }
 

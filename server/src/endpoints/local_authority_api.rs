@@ -20,14 +20,6 @@ use words::{failure, object, status, success};
 #[derive(Clone, Debug)]
 pub struct LocalAuthorityApi(pub(super) Arc<ServerState>);
 
-/// Answers that SPIRE gives without what it does not know of them.
-#[derive(Clone, Copy)]
-pub(super) enum Told {
-    Whole,
-    /// The ID alone.
-    Id,
-}
-
 #[tonic::async_trait]
 impl LocalAuthority for LocalAuthorityApi {
     async fn get_jwt_authority_state(
@@ -47,8 +39,7 @@ impl LocalAuthority for LocalAuthorityApi {
     ) -> Result<Response<pb::PrepareJwtAuthorityResponse>, Status> {
         let by: Administrator = granted(&request)?;
         self.require_jwt()?;
-        let prepared_authority =
-            self.obey(&by, "PrepareJWTAuthority", Order::Prepare(Purpose::Jwt), Told::Whole).await?;
+        let prepared_authority = self.obey(&by, "PrepareJWTAuthority", Order::Prepare(Purpose::Jwt)).await?;
         Ok(Response::new(pb::PrepareJwtAuthorityResponse { prepared_authority }))
     }
 
@@ -59,12 +50,7 @@ impl LocalAuthority for LocalAuthorityApi {
         let by: Administrator = granted(&request)?;
         self.require_jwt()?;
         let activated_authority = self
-            .obey(
-                &by,
-                "ActivateJWTAuthority",
-                Order::Activate(Purpose::Jwt, request.into_inner().authority_id),
-                Told::Whole,
-            )
+            .obey(&by, "ActivateJWTAuthority", Order::Activate(Purpose::Jwt, request.into_inner().authority_id))
             .await?;
         Ok(Response::new(pb::ActivateJwtAuthorityResponse { activated_authority }))
     }
@@ -75,9 +61,8 @@ impl LocalAuthority for LocalAuthorityApi {
     ) -> Result<Response<pb::TaintJwtAuthorityResponse>, Status> {
         let by: Administrator = granted(&request)?;
         self.require_jwt()?;
-        let tainted_authority = self
-            .obey(&by, "TaintJWTAuthority", Order::Taint(Purpose::Jwt, request.into_inner().authority_id), Told::Id)
-            .await?;
+        let tainted_authority =
+            self.obey(&by, "TaintJWTAuthority", Order::Taint(Purpose::Jwt, request.into_inner().authority_id)).await?;
         Ok(Response::new(pb::TaintJwtAuthorityResponse { tainted_authority }))
     }
 
@@ -88,7 +73,7 @@ impl LocalAuthority for LocalAuthorityApi {
         let by: Administrator = granted(&request)?;
         self.require_jwt()?;
         let revoked_authority = self
-            .obey(&by, "RevokeJWTAuthority", Order::Revoke(Purpose::Jwt, request.into_inner().authority_id), Told::Id)
+            .obey(&by, "RevokeJWTAuthority", Order::Revoke(Purpose::Jwt, request.into_inner().authority_id))
             .await?;
         Ok(Response::new(pb::RevokeJwtAuthorityResponse { revoked_authority }))
     }
@@ -108,8 +93,7 @@ impl LocalAuthority for LocalAuthorityApi {
         request: Request<pb::PrepareX509AuthorityRequest>,
     ) -> Result<Response<pb::PrepareX509AuthorityResponse>, Status> {
         let by: Administrator = granted(&request)?;
-        let prepared_authority =
-            self.obey(&by, "PrepareX509Authority", Order::Prepare(Purpose::X509Ca), Told::Whole).await?;
+        let prepared_authority = self.obey(&by, "PrepareX509Authority", Order::Prepare(Purpose::X509Ca)).await?;
         Ok(Response::new(pb::PrepareX509AuthorityResponse { prepared_authority }))
     }
 
@@ -119,12 +103,7 @@ impl LocalAuthority for LocalAuthorityApi {
     ) -> Result<Response<pb::ActivateX509AuthorityResponse>, Status> {
         let by: Administrator = granted(&request)?;
         let activated_authority = self
-            .obey(
-                &by,
-                "ActivateX509Authority",
-                Order::Activate(Purpose::X509Ca, request.into_inner().authority_id),
-                Told::Whole,
-            )
+            .obey(&by, "ActivateX509Authority", Order::Activate(Purpose::X509Ca, request.into_inner().authority_id))
             .await?;
         Ok(Response::new(pb::ActivateX509AuthorityResponse { activated_authority }))
     }
@@ -135,12 +114,7 @@ impl LocalAuthority for LocalAuthorityApi {
     ) -> Result<Response<pb::TaintX509AuthorityResponse>, Status> {
         let by: Administrator = granted(&request)?;
         let tainted_authority = self
-            .obey(
-                &by,
-                "TaintX509Authority",
-                Order::Taint(Purpose::X509Ca, request.into_inner().authority_id),
-                Told::Whole,
-            )
+            .obey(&by, "TaintX509Authority", Order::Taint(Purpose::X509Ca, request.into_inner().authority_id))
             .await?;
         Ok(Response::new(pb::TaintX509AuthorityResponse { tainted_authority }))
     }
@@ -151,12 +125,7 @@ impl LocalAuthority for LocalAuthorityApi {
     ) -> Result<Response<pb::RevokeX509AuthorityResponse>, Status> {
         let by: Administrator = granted(&request)?;
         let revoked_authority = self
-            .obey(
-                &by,
-                "RevokeX509Authority",
-                Order::Revoke(Purpose::X509Ca, request.into_inner().authority_id),
-                Told::Id,
-            )
+            .obey(&by, "RevokeX509Authority", Order::Revoke(Purpose::X509Ca, request.into_inner().authority_id))
             .await?;
         Ok(Response::new(pb::RevokeX509AuthorityResponse { revoked_authority }))
     }
@@ -167,7 +136,7 @@ impl LocalAuthority for LocalAuthorityApi {
     ) -> Result<Response<pb::TaintX509UpstreamAuthorityResponse>, Status> {
         let by: Administrator = granted(&request)?;
         let order = Order::TaintUpstream(request.into_inner().subject_key_id);
-        let tainted = self.obey(&by, "TaintX509UpstreamAuthority", order, Told::Id).await?;
+        let tainted = self.obey(&by, "TaintX509UpstreamAuthority", order).await?;
         let upstream_authority_subject_key_id = tainted.unwrap_or_default().authority_id;
         Ok(Response::new(pb::TaintX509UpstreamAuthorityResponse { upstream_authority_subject_key_id }))
     }
@@ -178,7 +147,7 @@ impl LocalAuthority for LocalAuthorityApi {
     ) -> Result<Response<pb::RevokeX509UpstreamAuthorityResponse>, Status> {
         let by: Administrator = granted(&request)?;
         let order = Order::RevokeUpstream(request.into_inner().subject_key_id);
-        let revoked = self.obey(&by, "RevokeX509UpstreamAuthority", order, Told::Id).await?;
+        let revoked = self.obey(&by, "RevokeX509UpstreamAuthority", order).await?;
         let upstream_authority_subject_key_id = revoked.unwrap_or_default().authority_id;
         Ok(Response::new(pb::RevokeX509UpstreamAuthorityResponse { upstream_authority_subject_key_id }))
     }
@@ -200,8 +169,7 @@ impl LocalAuthority for LocalAuthorityApi {
     ) -> Result<Response<pb::PrepareWitAuthorityResponse>, Status> {
         let by: Administrator = granted(&request)?;
         self.require_wit()?;
-        let prepared_authority =
-            self.obey(&by, "PrepareWITAuthority", Order::Prepare(Purpose::Wit), Told::Whole).await?;
+        let prepared_authority = self.obey(&by, "PrepareWITAuthority", Order::Prepare(Purpose::Wit)).await?;
         Ok(Response::new(pb::PrepareWitAuthorityResponse { prepared_authority }))
     }
 
@@ -212,12 +180,7 @@ impl LocalAuthority for LocalAuthorityApi {
         let by: Administrator = granted(&request)?;
         self.require_wit()?;
         let activated_authority = self
-            .obey(
-                &by,
-                "ActivateWITAuthority",
-                Order::Activate(Purpose::Wit, request.into_inner().authority_id),
-                Told::Whole,
-            )
+            .obey(&by, "ActivateWITAuthority", Order::Activate(Purpose::Wit, request.into_inner().authority_id))
             .await?;
         Ok(Response::new(pb::ActivateWitAuthorityResponse { activated_authority }))
     }
@@ -228,9 +191,8 @@ impl LocalAuthority for LocalAuthorityApi {
     ) -> Result<Response<pb::TaintWitAuthorityResponse>, Status> {
         let by: Administrator = granted(&request)?;
         self.require_wit()?;
-        let tainted_authority = self
-            .obey(&by, "TaintWITAuthority", Order::Taint(Purpose::Wit, request.into_inner().authority_id), Told::Id)
-            .await?;
+        let tainted_authority =
+            self.obey(&by, "TaintWITAuthority", Order::Taint(Purpose::Wit, request.into_inner().authority_id)).await?;
         Ok(Response::new(pb::TaintWitAuthorityResponse { tainted_authority }))
     }
 
@@ -241,7 +203,7 @@ impl LocalAuthority for LocalAuthorityApi {
         let by: Administrator = granted(&request)?;
         self.require_wit()?;
         let revoked_authority = self
-            .obey(&by, "RevokeWITAuthority", Order::Revoke(Purpose::Wit, request.into_inner().authority_id), Told::Id)
+            .obey(&by, "RevokeWITAuthority", Order::Revoke(Purpose::Wit, request.into_inner().authority_id))
             .await?;
         Ok(Response::new(pb::RevokeWitAuthorityResponse { revoked_authority }))
     }
@@ -286,7 +248,6 @@ impl LocalAuthorityApi {
         by: &Administrator,
         method: &'static str,
         order: Order,
-        told: Told,
     ) -> Result<Option<pb::AuthorityState>, Status> {
         let (object, failure, success) = (object(&order), failure(&order), success(&order));
         match self.0.ca.obey(by, order).await {
@@ -295,10 +256,7 @@ impl LocalAuthorityApi {
                 if let Some(success) = success {
                     info!(local_authority_id = state.id, "{success}");
                 }
-                Ok(Some(match told {
-                    Told::Whole => whole(state),
-                    Told::Id => pb::AuthorityState { authority_id: state.id, ..pb::AuthorityState::default() },
-                }))
+                Ok(Some(whole(state)))
             }
             Err(error) => Err(self.0.audit.refused(by.caller(), method, object, status(error, failure))),
         }

@@ -5,7 +5,7 @@ use ironroot_api::pb::root::root_server::Root;
 use tonic::{Request, Response, Status};
 
 use super::caller::granted;
-use super::local_authority_api::{LocalAuthorityApi, Told, whole};
+use super::local_authority_api::{LocalAuthorityApi, whole};
 use crate::ca::{LocalAuthorities, Order, Purpose};
 use crate::rights::Administrator;
 
@@ -32,7 +32,7 @@ impl Root for RootApi {
     ) -> Result<Response<pb::PrepareRootResponse>, Status> {
         let by: Administrator = granted(&request)?;
         self.0.require_root()?;
-        let prepared_authority = self.0.obey(&by, "PrepareRoot", Order::Prepare(Purpose::Root), Told::Whole).await?;
+        let prepared_authority = self.0.obey(&by, "PrepareRoot", Order::Prepare(Purpose::Root)).await?;
         Ok(Response::new(pb::PrepareRootResponse { prepared_authority }))
     }
 
@@ -43,7 +43,7 @@ impl Root for RootApi {
         let by: Administrator = granted(&request)?;
         self.0.require_root()?;
         let order = Order::Activate(Purpose::Root, request.into_inner().authority_id.to_ascii_lowercase());
-        let activated_authority = self.0.obey(&by, "ActivateRoot", order, Told::Whole).await?;
+        let activated_authority = self.0.obey(&by, "ActivateRoot", order).await?;
         Ok(Response::new(pb::ActivateRootResponse { activated_authority }))
     }
 }

@@ -8,6 +8,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use ironroot_shell::durable_file::sync_directory_of;
 use tracing::warn;
 
 use super::chain::{Record, push_line};
@@ -116,7 +117,7 @@ fn keep(directory: &Path, segment: &Path) -> io::Result<()> {
     io::Seek::seek(&mut file, io::SeekFrom::End(0))?;
     file.write_all(&lines)?;
     file.sync_all()?;
-    File::open(directory)?.sync_all()?;
+    sync_directory_of(&path)?;
     let files = list(directory)?;
     files[..files.len().saturating_sub(MAX_KEPT_FILES)].iter().try_for_each(fs::remove_file)
 }

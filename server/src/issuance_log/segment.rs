@@ -5,6 +5,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use ironroot_shell::durable_file::sync_directory_of;
 use ironroot_text::hex::{hex, parse_hex};
 use serde::{Deserialize, Serialize};
 
@@ -91,7 +92,7 @@ pub(super) fn begin(directory: &Path, before: &Head) -> io::Result<(File, u64)> 
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(&path)?;
     io::Write::write_all(&mut file, &line)?;
     file.sync_all()?;
-    File::open(directory)?.sync_all()?;
+    sync_directory_of(&path)?;
     Ok((file, line.len() as u64))
 }
 

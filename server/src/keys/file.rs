@@ -3,7 +3,7 @@
 //! Source: SPIRE, pkg/server/plugin/keymanager/disk/disk.go.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use ironroot_shell::durable_file::sync_directory_of;
 use ironroot_text::secret_file::{self, Readers, SecretFileError};
 use serde::{Deserialize, Serialize};
 use serde_json::ser::{PrettyFormatter, Serializer};
@@ -85,8 +86,7 @@ impl KeyFile {
             // The old file is untouched; a leftover would only be confusing.
             let _ = fs::remove_file(&temporary);
         }
-        let parent = self.0.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let synced = written.and_then(|()| File::open(parent)?.sync_all());
+        let synced = written.and_then(|()| sync_directory_of(&self.0));
         synced.map_err(|error| self.failed("write", error))
     }
 

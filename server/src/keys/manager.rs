@@ -90,7 +90,7 @@ impl KeyManager {
 impl fmt::Display for KeyManager {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Token(_) => f.write_str("the PKCS#11 token"),
+            Self::Token(token) => write!(f, "the token {}", token.uri()),
             Self::Software(keys) => match keys.path() {
                 Some(path) => write!(f, "the key file {}", path.display()),
                 None => f.write_str("memory"),

@@ -17,6 +17,7 @@ use ironroot_api::TrustDomain;
 use ironroot_api::certificate::Certificate;
 use ironroot_api::directory::{self, OPEN_TO_ALL};
 use ironroot_shell::command_line::CommandError;
+use ironroot_shell::durable_file::sync_directory_of;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::unistd::{Group, User};
@@ -360,7 +361,7 @@ impl Directory {
         }
         symlink(set, &next)?;
         fs::rename(&next, self.path.join(link))?;
-        File::open(&self.path)?.sync_all()
+        sync_directory_of(&next)
     }
 
     /// Removes the sets of `numbers` but the one that was current until now. One that stays is removed the next time.

@@ -1,5 +1,6 @@
 //! `hsm probe`.
 
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -54,6 +55,7 @@ impl Probe {
 
     fn probe(self) -> Result<Reply, CommandError> {
         let (slow, subject) = (self.slow, self.subject()?);
+        say(&format!("asking {}", subject.named.module_path.display()));
         let survey = ModuleSurvey::of(&subject.named.module_path).map_err(CommandError::run)?;
         let chosen = choose(&subject.named, &survey)?;
         let tried = match (&subject.named.login, &chosen) {
@@ -100,6 +102,12 @@ fn of_configuration(path: &Path) -> Result<Subject, CommandError> {
     Ok(Subject { named, sessions })
 }
 
+/// What is done now: a module that hangs is known by the last of these lines.
+fn say(what: &str) {
+    // Whoever has closed stderr does not want to know.
+    let _ = writeln!(io::stderr(), "hsm probe: {what}");
+}
+
 /// The token that is meant, and what it is called exactly; none if there are several and nothing says which, or there is none at all.
 fn choose(subject: &NamedToken, survey: &ModuleSurvey) -> Result<Option<(u64, TokenUri)>, CommandError> {
     if let Some(wanted) = &subject.token {
@@ -125,8 +133,11 @@ fn attempt(
         login: login.read()?,
         sessions: subject.sessions,
     };
+    say(&format!("logging in to {token}"));
     let token = Token::open(config)?;
     let kinds: Vec<_> = KINDS.iter().map(|(kind, ..)| *kind).filter(|kind| slow || *kind != KeyKind::Rsa4096).collect();
-    let trials = block_on(async { try_keys(&token, &kinds).await.map_err(CommandError::run) });
+    let name_of = |kind| KINDS.iter().find(|(known, ..)| *known == kind).map_or("", |(_, name, _)| name);
+    let begins = |kind: KeyKind| say(&format!("trying a key of kind {}", name_of(kind)));
+    let trials = block_on(async { try_keys(&token, &kinds, begins).await.map_err(CommandError::run) });
     Ok(trials?)
 }

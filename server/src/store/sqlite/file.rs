@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ironroot_api::TrustDomain;
+use ironroot_shell::durable_file::sync_directory_of;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::mpsc;
@@ -213,8 +214,7 @@ fn create(path: &Path, trust_domain: &TrustDomain, migrations: &[Migration]) -> 
 fn publish(draft: &Path, path: &Path) -> std::io::Result<()> {
     File::open(draft)?.sync_all()?;
     fs::rename(draft, path)?;
-    let directory = path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(directory)?.sync_all()
+    sync_directory_of(path)
 }
 
 /// Why a start would refuse what is at `path`, as far as a look at it tells.

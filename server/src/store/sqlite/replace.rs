@@ -9,6 +9,8 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use ironroot_shell::durable_file::sync_directory_of;
+
 use super::file::{self, beside, remove_if_there};
 use crate::store::StoreError;
 
@@ -91,7 +93,7 @@ impl StoppedStore {
                 .map_err(|e| StoreError::open(place, e))?;
         }
         put(draft, &self.path).map_err(failed)?;
-        fs::remove_file(&mark).and_then(|()| sync_directory(&mark)).map_err(failed)
+        fs::remove_file(&mark).and_then(|()| sync_directory_of(&mark)).map_err(failed)
     }
 
     /// Gives what was set aside before names of its own: it may be the newest database there is, and the backup the wrong one.
@@ -115,7 +117,7 @@ impl StoppedStore {
         })?;
         there.into_iter().try_for_each(|path| {
             fs::rename(path, numbered(path, number))?;
-            sync_directory(path)
+            sync_directory_of(path)
         })
     }
 
@@ -124,7 +126,7 @@ impl StoppedStore {
         let moved = ["", "-wal"]
             .into_iter()
             .try_for_each(|suffix| set_aside(&beside(&self.path, suffix), &beside(&self.aside(), suffix)));
-        moved.and_then(|()| sync_directory(&self.path)).map_err(|e| StoreError::open(&self.path, e))
+        moved.and_then(|()| sync_directory_of(&self.path)).map_err(|e| StoreError::open(&self.path, e))
     }
 
     fn is_cut_off(&self) -> bool {
@@ -158,10 +160,5 @@ fn set_aside(path: &Path, aside: &Path) -> io::Result<()> {
 
 fn put(new: &Path, place: &Path) -> io::Result<()> {
     fs::rename(new, place)?;
-    sync_directory(place)
-}
-
-fn sync_directory(path: &Path) -> io::Result<()> {
-    let directory = path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(directory)?.sync_all()
+    sync_directory_of(place)
 }
