@@ -9,7 +9,7 @@ use ironroot_lab::deployment::{
 };
 use ironroot_lab::manufacturer::Manufacturer;
 use ironroot_lab::small_disk::read_only;
-use ironroot_lab::softhsm::SoftHsm;
+use ironroot_lab::softhsm::{LABEL, SoftHsm};
 use serde_json::Value;
 
 const STRANGER: u32 = 60_003;
@@ -74,6 +74,28 @@ fn a_wrong_pin_a_taken_port_and_a_token_that_is_gone_are_faults_with_the_next_co
     drop(taken);
     server.quirks().set(&[]);
     assert_eq!(faults(&findings(&doctor(&server, &[]))), Vec::<&Value>::new());
+}
+
+#[test]
+fn a_key_that_the_ca_has_written_down_and_the_token_has_not_is_a_fault_before_the_start() {
+    let mut server = Server::start(&ServerOptions::default());
+    server.process().expect("runs").terminate();
+    server.kill();
+    let whole = findings(&doctor(&server, &[]));
+    let keys = about(&whole, "keys of the CA");
+    assert!(keys["verdict"] == "good" && keys["says"].as_str().expect("words").starts_with("3 of"), "{whole:#?}");
+    assert!(!findings(&doctor(&server, &["-noLogin"])).iter().any(|finding| finding["about"] == "keys of the CA"));
+    // Another token of the same name, as after a device that was replaced: it takes the PIN, and has no key.
+    let tokens = server.token().token_directory();
+    std::fs::remove_dir_all(&tokens).and_then(|()| std::fs::create_dir(&tokens)).expect("lost");
+    server.token().initialize_token(LABEL);
+    let empty = findings(&doctor(&server, &[]));
+    assert_eq!(about(&empty, "token")["verdict"], "good", "{empty:#?}");
+    let lost = faults(&empty);
+    let says = |finding: &Value| finding["says"].as_str().expect("words").to_owned();
+    assert_eq!(lost.len(), 3, "root, CA and JWT key: {empty:#?}");
+    assert!(lost.iter().all(|fault| says(fault).ends_with("it is not there")), "{empty:#?}");
+    assert!(lost[0]["next"].as_str().expect("words").contains("previous = true"), "{empty:#?}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `doctor`: whether this machine, now, has what the server needs.
 
 mod beside;
+mod ca_keys;
 mod token;
 
 use std::path::Path;
@@ -164,16 +165,27 @@ fn look_at_clock(findings: &mut Findings, now_unix: i64) {
 
 async fn look_at_keys(findings: &mut Findings, config: &ServerConfig, no_login: bool) {
     let keys = &config.key_managers;
+    let (mut tokens, mut all_are_seen) = (Vec::new(), true);
     for (about, manager) in [("token", Some(&keys.current)), ("token of before", keys.former.as_ref())] {
         match manager {
-            Some(KeyManagerConfig::Pkcs11(token)) => token::look(findings, about, token, no_login).await,
-            Some(KeyManagerConfig::Disk(_) | KeyManagerConfig::Memory) => findings.doubtful(
-                about,
-                "the CA's keys are not in hardware: whoever can read them can issue every identity",
-                "handbook.md, Keys that are not in hardware",
-            ),
+            Some(KeyManagerConfig::Pkcs11(token)) => match token::look(findings, about, token, no_login).await {
+                Some(token) => tokens.push(token),
+                None => all_are_seen = false,
+            },
+            Some(KeyManagerConfig::Disk(_) | KeyManagerConfig::Memory) => {
+                all_are_seen = false;
+                findings.doubtful(
+                    about,
+                    "the CA's keys are not in hardware: whoever can read them can issue every identity",
+                    "handbook.md, Keys that are not in hardware",
+                );
+            }
             None => {}
         }
+    }
+    // A key that is in none of them may be in the one that was not seen.
+    if all_are_seen {
+        ca_keys::look(findings, config, &tokens).await;
     }
 }
 

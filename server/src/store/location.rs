@@ -68,6 +68,17 @@ impl Location {
         }
     }
 
+    /// The CA's journal of the server of that name; none if there is none yet. Changes nothing.
+    pub fn ca_journal(&self, trust_domain: &TrustDomain, server: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        match self {
+            Self::Sqlite(path) => sqlite::peek(path, trust_domain, |facts| facts.ca_journal(server).map(Some)),
+            Self::Postgres(address) => {
+                on_a_thread(|| postgres::peek(address, trust_domain, |facts| facts.ca_journal(server).map(Some)))
+            }
+        }
+        .map(Option::flatten)
+    }
+
     /// Copies what is there into the new file `to`, as one moment has it; a server may be running on it.
     pub fn copy(&self, to: &Path, trust_domain: &TrustDomain) -> Result<Summary, StoreError> {
         match self {

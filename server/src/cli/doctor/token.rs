@@ -14,24 +14,31 @@ use crate::config::{LoginMode, Pkcs11Config};
 /// How long a token may take to open. A network HSM takes a second or two.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Loads the module, finds the token, and logs in unless `no_login`.
-pub(super) async fn look(findings: &mut Findings, about: &str, config: &Pkcs11Config, no_login: bool) {
+/// Loads the module, finds the token, and logs in unless `no_login`: the token, if that went well.
+pub(super) async fn look(findings: &mut Findings, about: &str, config: &Pkcs11Config, no_login: bool) -> Option<Token> {
     let pin = format!("PIN of the {about}");
     let login = match config.login.read() {
         Ok(login) => login,
-        Err(error) => return findings.fault(pin, describe(&error), next_for_pin(&config.login)),
+        Err(error) => {
+            findings.fault(pin, describe(&error), next_for_pin(&config.login));
+            return None;
+        }
     };
     if no_login {
-        return findings.doubtful(about, "not looked at: no PIN is sent (-noLogin)", "without -noLogin");
+        findings.doubtful(about, "not looked at: no PIN is sent (-noLogin)", "without -noLogin");
+        return None;
     }
     // One session: a token may have few, and the server beside us has its own.
     let wanted =
         TokenConfig { module_path: config.module_path.clone(), token: config.token.clone(), login, sessions: 1 };
     let (told, opened) = oneshot::channel();
     // A thread of its own: a library that hangs must not hold up the command's end. Whoever has stopped waiting hears nothing.
-    std::thread::spawn(move || drop(told.send(Token::open(wanted).map(drop))));
+    std::thread::spawn(move || drop(told.send(Token::open(wanted))));
     match timeout(PATIENCE, opened).await {
-        Ok(Ok(Ok(()))) => findings.good(about, format!("{} opens and takes the login", config.token)),
+        Ok(Ok(Ok(token))) => {
+            findings.good(about, format!("{} opens and takes the login", config.token));
+            return Some(token);
+        }
         Ok(Ok(Err(error))) => findings.fault(about, describe(&error), next(&error, config)),
         Ok(Err(_)) => findings.fault(about, "the PKCS#11 library failed in a way of its own", "the maker's log"),
         Err(_) => findings.fault(
@@ -40,6 +47,7 @@ pub(super) async fn look(findings: &mut Findings, about: &str, config: &Pkcs11Co
             "the maker's log; the reader, the network to the HSM",
         ),
     }
+    None
 }
 
 fn next_for_pin(login: &LoginMode) -> &'static str {
