@@ -365,11 +365,17 @@ impl LocalAuthority {
     pub fn in_words(&self) -> String {
         let unreported = match self.unreported.load(Ordering::Relaxed) {
             0 => String::new(),
-            count => format!(", {count} SVIDs of its own to report"),
+            count => {
+                format!(", {} of its own to report", ironroot_shell::command_line::counted(count, "SVID", "SVIDs"))
+            }
         };
         let tokens = self.jwt.as_ref().map(|jwt| format!(", JWT-SVIDs {}", jwt.in_words())).unwrap_or_default();
         match &self.held {
-            Some(held) => format!("until {}{tokens}{unreported}", utc(held.intermediate.lifetime().span().not_after)),
+            Some(held) => {
+                let until = utc(held.intermediate.lifetime().span().not_after);
+                let silent = self.told.as_ref().map(|why| format!(", signs nothing: {why}")).unwrap_or_default();
+                format!("until {until}{silent}{tokens}{unreported}")
+            }
             None => format!("none{tokens}{unreported}"),
         }
     }
@@ -412,7 +418,7 @@ mod tests {
                 ("none", Some(Vec::new()))
             );
             writing.append(vec![issued]).expect("noted");
-            assert_eq!(authority.in_words(), "none, 1 SVIDs of its own to report");
+            assert_eq!(authority.in_words(), "none, 1 SVID of its own to report");
         }
         assert_eq!(authority.to_report().await.len(), 1);
     }

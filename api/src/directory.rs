@@ -54,7 +54,9 @@ pub fn prepare(directory: &Path, mode: u32) -> Result<(), DirectoryError> {
 /// What [`prepare`] would say of the part of `directory` that is there already; makes nothing.
 pub fn could_be_prepared(directory: &Path) -> Result<(), DirectoryError> {
     // Where nothing of a relative path is there, it begins in the working directory.
-    let there = directory.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
+    // A link to nothing is there: what it leads to is not mounted.
+    let is_there = |path: &&Path| path.symlink_metadata().is_ok();
+    let there = directory.ancestors().find(is_there).unwrap_or(Path::new("."));
     if !there.is_dir() {
         return Err(failed("use as a directory", there)(io::ErrorKind::NotADirectory.into()));
     }
@@ -81,9 +83,21 @@ pub fn prepare_private(directory: &Path) -> Result<(), DirectoryError> {
 
 /// As [`prepare`], for files that only we write: nobody but root and us may even add one, so a sticky directory is refused too.
 pub fn prepare_ours(directory: &Path, mode: u32) -> Result<(), DirectoryError> {
+    refuse_everybodys(directory)?;
     prepare(directory, mode)?;
-    let facts = fs::metadata(directory).map_err(failed("inspect", directory))?;
-    if facts.mode() & WORLD_WRITABLE != 0 {
+    refuse_everybodys(directory)
+}
+
+/// What [`prepare_ours`] would say of the part of `directory` that is there already; makes nothing.
+pub fn could_be_ours(directory: &Path) -> Result<(), DirectoryError> {
+    refuse_everybodys(directory)?;
+    could_be_prepared(directory)
+}
+
+/// One that is not there yet is nobody's.
+fn refuse_everybodys(directory: &Path) -> Result<(), DirectoryError> {
+    let is_open = |facts: &Metadata| facts.is_dir() && facts.mode() & WORLD_WRITABLE != 0;
+    if fs::metadata(directory).is_ok_and(|facts| is_open(&facts)) {
         let why = "is writable by everybody, and keys go there (chmod o-w, or name a directory of its own)";
         return Err(DirectoryError::Unsafe { path: directory.to_owned(), why });
     }
@@ -168,6 +182,21 @@ mod tests {
             fs::set_permissions(&data, Permissions::from_mode(open)).expect("opened");
             let refused = prepare_private(&data).expect_err("anybody could put a file there");
             assert!(matches!(&refused, DirectoryError::Unsafe { path, .. } if *path == data), "{refused}");
+            // What is told to do is not refused the next time, and a look says the same.
+            assert!(!refused.to_string().contains("+t"), "{refused}");
+            assert_eq!(could_be_ours(&data).expect_err("as well").to_string(), refused.to_string());
+        }
+    }
+
+    #[test]
+    fn a_link_to_what_is_not_mounted_is_no_directory_to_be_made() {
+        let directory = tempfile::tempdir().expect("directory");
+        let link = directory.path().join("data");
+        std::os::unix::fs::symlink("nowhere", &link).expect("linked");
+        for path in [link.clone(), link.join("below")] {
+            let looked = could_be_ours(&path).expect_err("leads nowhere").to_string();
+            assert_eq!(looked, prepare_private(&path).expect_err("likewise").to_string());
+            assert!(looked.contains(&link.display().to_string()), "{looked}");
         }
     }
 

@@ -191,6 +191,18 @@ fn an_agents_doctor_finds_the_chip_the_server_and_the_clock() {
     assert!(fault["verdict"] == "fault" && fault["says"].as_str().expect("words").contains("banned"), "{banned:#?}");
     device.kill_agent();
     server.kill();
+    device.start();
+    expect_within(
+        DEADLINE,
+        "its doctor says what fails",
+        || device.log(),
+        || {
+            let says = about(&ask(), "agent")["says"].as_str().unwrap_or_default().to_owned();
+            says.starts_with("it runs, and has nothing to serve: cannot reach the server")
+        },
+    );
+    assert_eq!(about(&ask(), "TPM")["verdict"], "doubtful", "the agent has the software chip");
+    device.kill_agent();
     let alone = ask();
     let fault = about(&alone, "server");
     assert!(fault["verdict"] == "fault" && fault["next"].as_str().expect("words").contains("firewall"), "{alone:#?}");

@@ -78,10 +78,18 @@ async fn look_at_agent(findings: &mut Findings, socket: &Path, admin: Option<&Pa
     };
     let next = "ironroot-agent status; journalctl -u ironroot-agent -n 50";
     match tokio::time::timeout(PATIENCE, asked).await {
-        Ok(Some(serves)) => match cast_out(admin).await {
-            Some(standing) => findings.fault("agent", format!("it runs, and serves nothing: {standing}"), next),
-            None if serves => findings.good("agent", "it runs, and serves what it has"),
-            None => findings.doubtful("agent", "it runs, and has nothing to serve, or not yet", next),
+        Ok(Some(serves)) => match (standing(admin).await, serves) {
+            (Some(Trouble::CastOut(why)), _) => {
+                findings.fault("agent", format!("it runs, and serves nothing: {why}"), next);
+            }
+            (Some(Trouble::Fails(why)), true) => {
+                findings.doubtful("agent", format!("it runs, serves what it has, and fails: {why}"), next);
+            }
+            (Some(Trouble::Fails(why)), false) => {
+                findings.doubtful("agent", format!("it runs, and has nothing to serve: {why}"), next);
+            }
+            (None, true) => findings.good("agent", "it runs, and serves what it has"),
+            (None, false) => findings.doubtful("agent", "it runs, and has nothing to serve, or not yet", next),
         },
         Ok(None) if socket.exists() => {
             let says = format!("{} does not answer: the agent does not run, or refuses this user", socket.display());
@@ -97,8 +105,16 @@ async fn look_at_agent(findings: &mut Findings, socket: &Path, admin: Option<&Pa
     true
 }
 
-/// How the agent stands with its server, where it may have no identities; none where it may, or there is nobody to ask.
-async fn cast_out(admin: Option<&Path>) -> Option<String> {
+/// What keeps an agent that runs from its work, in its own words.
+enum Trouble {
+    /// It may have no identities.
+    CastOut(String),
+    /// What it tries does not succeed.
+    Fails(String),
+}
+
+/// How the agent stands with its servers; none where nothing is wrong, or there is nobody to ask.
+async fn standing(admin: Option<&Path>) -> Option<Trouble> {
     let admin = admin?;
     let asked = async {
         let mut client = StatusClient::new(unix_socket::connect(admin).await.ok()?);
@@ -108,8 +124,11 @@ async fn cast_out(admin: Option<&Path>) -> Option<String> {
     let is_out = |standing: &str| [Stands::Banned, Stands::Evicted].iter().any(|out| out.word() == standing);
     // Of several servers one that serves is enough.
     let servers = servers(&status);
-    let out = servers.first().filter(|_| servers.iter().all(|server| is_out(&server.standing)))?;
-    Some(format!("its server says that it is {}", out.standing))
+    if let Some(out) = servers.first().filter(|_| servers.iter().all(|server| is_out(&server.standing))) {
+        return Some(Trouble::CastOut(format!("its server says that it is {}", out.standing)));
+    }
+    let failing = servers.iter().find(|server| server.failures > 0)?;
+    Some(Trouble::Fails(failing.last_failure.clone()))
 }
 
 fn look_at_ports(findings: &mut Findings, config: &AgentConfig, runs: bool) {
@@ -132,7 +151,8 @@ fn look_at_docker(findings: &mut Findings, config: &AgentConfig) {
 
 async fn look_at_tpm(findings: &mut Findings, tpm: &TpmConfig, config: &AgentConfig, runs: bool) {
     if runs && !matches!(tpm.address, TpmAddress::Device(_)) {
-        return findings.good("TPM", format!("{} has one user at a time: the agent that runs", tpm.address));
+        let says = format!("not looked at: {} has one user at a time, the agent that runs", tpm.address);
+        return findings.doubtful("TPM", says, "ironroot-agent status");
     }
     let settings = match tpm_settings(tpm, config) {
         Ok(settings) => settings,

@@ -115,7 +115,10 @@ fn lines_of(server: &Server) -> Vec<(&'static str, String)> {
         ("Last in sync", format!("{}, {next}", moment(server.synced_at))),
     ];
     if server.failures > 0 {
-        lines.push(("Failing", format!("{} times in a row: {}", server.failures, server.last_failure)));
+        lines.push((
+            "Failing",
+            format!("{} in a row: {}", counted(server.failures, "time", "times"), server.last_failure),
+        ));
     }
     if !server.issuance_log.is_empty() {
         lines.push(("Issuance log", server.issuance_log.clone()));

@@ -127,7 +127,7 @@ impl<'a> Chips<'a> {
 async fn open_tpm(tpm: &TpmConfig, config: &AgentConfig, reporters: &[watch::Sender<Report>]) -> Tpm {
     let mut pause = FIRST_TPM_PAUSE;
     loop {
-        let error = match try_open_tpm(tpm, config).await {
+        let error = match try_open_tpm(tpm, config, reporters).await {
             Ok(opened) => {
                 debug!(address = %tpm.address, "TPM opened");
                 supervisor::status(&super::serving(config));
@@ -136,16 +136,21 @@ async fn open_tpm(tpm: &TpmConfig, config: &AgentConfig, reporters: &[watch::Sen
             Err(error) => describe(&error),
         };
         error!(%error, retry_ms = pause.as_millis() as u64, "cannot open the TPM");
-        let waiting = format!("waiting for the TPM: {error}");
-        supervisor::status(&waiting);
-        let fails = |report: &mut Report| {
-            report.failures = report.failures.saturating_add(1);
-            report.last_failure = Some(waiting.clone());
-        };
-        reporters.iter().for_each(|reporter| reporter.send_modify(fails));
+        tell_waiting(reporters, &error);
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_TPM_PAUSE);
     }
+}
+
+/// To whoever asks the service manager, and to whoever asks the agent.
+fn tell_waiting(reporters: &[watch::Sender<Report>], why: &str) {
+    let waiting = format!("waiting for the TPM: {why}");
+    supervisor::status(&waiting);
+    let fails = |report: &mut Report| {
+        report.failures = report.failures.saturating_add(1);
+        report.last_failure = Some(waiting.clone());
+    };
+    reporters.iter().for_each(|reporter| reporter.send_modify(fails));
 }
 
 #[derive(Debug, Error)]
@@ -156,7 +161,11 @@ enum OpenError {
     Tpm(#[from] TpmError),
 }
 
-async fn try_open_tpm(tpm: &TpmConfig, config: &AgentConfig) -> Result<Tpm, OpenError> {
+async fn try_open_tpm(
+    tpm: &TpmConfig,
+    config: &AgentConfig,
+    reporters: &[watch::Sender<Report>],
+) -> Result<Tpm, OpenError> {
     let opening = Tpm::open(tpm_settings(tpm, config)?);
     tokio::pin!(opening);
     match tokio::time::timeout(SILENT_TPM, &mut opening).await {
@@ -164,6 +173,7 @@ async fn try_open_tpm(tpm: &TpmConfig, config: &AgentConfig) -> Result<Tpm, Open
         Err(_) => {
             let seconds = SILENT_TPM.as_secs();
             warn!(address = %tpm.address, seconds, "the TPM has not answered yet; it is waited for");
+            tell_waiting(reporters, &format!("it has not answered for {seconds} s"));
             Ok(opening.await?)
         }
     }

@@ -52,7 +52,10 @@ pub enum CacheRefusal {
     #[error("the file is of generation {file}, the TPM's counter says {counter}: an older file was put back")]
     RolledBack { file: u64, counter: u64 },
     /// The chip's counter is missing or behind: the chip was cleared, or the index deleted.
-    #[error("the file is of generation {file}, but the TPM's counter is missing or behind ({counter:?})")]
+    #[error(
+        "the file is of generation {file}, but {}: the chip was cleared or exchanged, or the directory is another one's or was moved",
+        .counter.map_or_else(|| "no counter of this data_dir is in the TPM".to_owned(), |at| format!("the TPM's counter is at {at}"))
+    )]
     CounterBehind {
         file: u64,
         /// The chip's counter, if there is one.

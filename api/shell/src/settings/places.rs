@@ -10,16 +10,20 @@ use nix::errno::Errno;
 use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, PROC_SUPER_MAGIC, SYSFS_MAGIC, statfs};
 use nix::unistd::{AccessFlags, access};
 
-use ironroot_api::directory::{DirectoryError, could_be_prepared};
+use ironroot_api::directory::{DirectoryError, could_be_ours, could_be_prepared};
 use ironroot_api::unix_socket::{MAX_PATH_BYTES, UnixSocketError};
 
-/// Whether this process could make and use `directory`.
+/// Whether this process could make and use `directory` for files of its own, which nobody else may add to.
 pub fn usable_directory(directory: &Path) -> Result<(), String> {
+    usable(directory, could_be_ours)
+}
+
+fn usable(directory: &Path, judged: impl FnOnce(&Path) -> Result<(), DirectoryError>) -> Result<(), String> {
     let told = |error: DirectoryError| match &error {
         DirectoryError::Io { source, .. } => format!("{error}: {source}"),
         DirectoryError::Unsafe { .. } => error.to_string(),
     };
-    could_be_prepared(directory).map_err(told)?;
+    judged(directory).map_err(told)?;
     let there = directory.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("."));
     if is_the_kernels(there) {
         return Err(format!("{} belongs to the kernel: nobody can make files there", there.display()));
@@ -30,7 +34,7 @@ pub fn usable_directory(directory: &Path) -> Result<(), String> {
 
 /// Whether a socket could be bound at `path`: in a usable directory, with nothing but another socket in its place.
 pub fn usable_socket(path: &Path) -> Result<(), String> {
-    path.parent().map_or(Ok(()), usable_directory)?;
+    path.parent().map_or(Ok(()), |directory| usable(directory, could_be_prepared))?;
     match fs::symlink_metadata(path) {
         Ok(facts) if !facts.file_type().is_socket() => Err(UnixSocketError::NotASocket(path.to_owned()).to_string()),
         _ => Ok(()),
@@ -44,7 +48,7 @@ pub fn usable_file(path: &Path, made: &Path) -> Result<(), String> {
     if directory != made {
         existing_directory(directory)?;
     }
-    usable_directory(directory)
+    usable(directory, could_be_prepared)
 }
 
 /// Whether lines could be appended to a file at `path`: nothing else is in its place, and its directory is there.
@@ -119,6 +123,8 @@ mod tests {
         let directory = tempfile::tempdir().expect("directory");
         assert_eq!(usable_directory(&directory.path().join("to/be/made")), Ok(()));
         assert!(usable_directory(&file.path().join("below")).is_err());
+        let everybodys = std::env::temp_dir();
+        assert!(usable_directory(&everybodys).expect_err("keys go there").contains("name a directory of its own"));
         assert_eq!(readable_file(file.path()), Ok(()));
         assert!(readable_file(directory.path()).expect_err("a directory").contains("is a directory"));
         assert!(readable_file(Path::new("/nowhere/x")).expect_err("absent").contains("/nowhere/x"));

@@ -12,6 +12,8 @@ use super::Findings;
 
 /// With less than this free nothing is written any more, bytes: a journal and its copy, a cache and its copy.
 const NEEDED_BYTES: u64 = 16 * 1024 * 1024;
+/// With fewer free nothing is written any more, files: each is written beside the one that it replaces.
+const NEEDED_FILES: u64 = 8;
 /// With less than one in so many bytes free somebody should look.
 const LOW_PART: u64 = 10;
 /// A name service that takes longer is a fault for whoever starts at the same moment.
@@ -28,7 +30,17 @@ pub fn disk_space(findings: &mut Findings, about: &str, directory: &Path) {
         }
     };
     let bytes = |blocks| product(blocks, facts.fragment_size());
+    let files = (product(facts.files_available(), 1_u32), product(facts.files(), 1_u32));
+    judge_files(findings, about, there, files);
     judge_space(findings, about, there, (bytes(facts.blocks_available()), bytes(facts.blocks())));
+}
+
+/// Some file systems have a fixed number of files, others say that they have none at all.
+fn judge_files(findings: &mut Findings, about: &str, there: &Path, (free, all): (u64, u64)) {
+    if all > 0 && free < NEEDED_FILES {
+        let says = format!("{free} of {all} inodes free in {}: no file can be made", there.display());
+        findings.fault(about, says, format!("df -i {}", there.display()));
+    }
 }
 
 /// Of numbers that have 32 bits on some machines.
@@ -128,6 +140,15 @@ mod tests {
             let mut findings = Findings::default();
             judge_space(&mut findings, "disk", Path::new("/d"), (free, 100 * GB));
             assert_eq!(findings.count(verdict), 1, "{findings:?}");
+        }
+    }
+
+    #[test]
+    fn a_disk_on_which_no_file_can_be_made_is_a_fault_however_much_room_it_has() {
+        for (files, faults) in [((0, 4), 1), ((7, 4000), 1), ((8, 4000), 0), ((0, 0), 0)] {
+            let mut findings = Findings::default();
+            judge_files(&mut findings, "disk", Path::new("/d"), files);
+            assert_eq!(findings.count(Verdict::Fault), faults, "{files:?}");
         }
     }
 
