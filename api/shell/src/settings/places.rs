@@ -115,6 +115,8 @@ fn is_the_kernels(directory: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -123,7 +125,9 @@ mod tests {
         let directory = tempfile::tempdir().expect("directory");
         assert_eq!(usable_directory(&directory.path().join("to/be/made")), Ok(()));
         assert!(usable_directory(&file.path().join("below")).is_err());
-        let everybodys = std::env::temp_dir();
+        let everybodys = directory.path().join("everybodys");
+        fs::create_dir(&everybodys).expect("made");
+        fs::set_permissions(&everybodys, fs::Permissions::from_mode(0o1777)).expect("opened");
         assert!(usable_directory(&everybodys).expect_err("keys go there").contains("name a directory of its own"));
         assert_eq!(readable_file(file.path()), Ok(()));
         assert!(readable_file(directory.path()).expect_err("a directory").contains("is a directory"));
