@@ -216,7 +216,7 @@ plugins {
         "server.conf:6: server.ca_ttl: must be from 1s to 87600h",
         "server.conf:7: server.ca_key_type: \"rsa-1024\": not a key type: use ec-p256, ec-p384, rsa-2048, rsa-4096, ml-dsa-44, ml-dsa-65 or ml-dsa-87",
         "server.conf:8: server.ca_subject.country: a country has two letters, such as \"DE\"",
-        "server.conf:9: server.log_level: \"loud\": not a log level: use TRACE, DEBUG, INFO, WARN or ERROR",
+        "server.conf:9: server.log_level: \"loud\": not a log level: use TRACE, DEBUG, INFO, WARN, ERROR, FATAL or PANIC",
         "server.conf:10: server.audit_log_enabled: expected true or false, found a string",
         "server.conf:11: server.federation.x: unknown key",
         "server.conf:12: server.trust_domian: unknown key: did you mean trust_domain?",

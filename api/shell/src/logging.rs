@@ -61,7 +61,7 @@ pub enum LogLevel {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[expect(missing_docs, reason = "the messages say what is wanted")]
 pub enum LogConfigError {
-    #[error("not a log level: use TRACE, DEBUG, INFO, WARN or ERROR")]
+    #[error("not a log level: use TRACE, DEBUG, INFO, WARN, ERROR, FATAL or PANIC")]
     Level,
     #[error("not a log format: use text or json")]
     Format,

@@ -32,7 +32,7 @@ pub struct LocalAuthorities {
 }
 
 impl LocalAuthorities {
-    /// The roots of the authority above that the bundle has: of the CA that signs, of the next one if that is another, and one of before.
+    /// The roots of the authority above that the bundle has: of the CA that signs, of the next one if that is another, and one that a CA of before hung on.
     pub(super) fn above(journal: &Journal, tiers: &TierAuthorities) -> Self {
         let state = |root: &TierAuthority| {
             let is_root = root.origin == TierOrigin::Above;
@@ -48,7 +48,10 @@ impl LocalAuthorities {
         let (active, prepared) = (of(cas.active()), of(cas.prepared()));
         let prepared = prepared.filter(|prepared| active.as_ref() != Some(prepared));
         let signs = |root: &&AuthorityState| [&active, &prepared].into_iter().flatten().any(|one| one == *root);
-        let old = roots.iter().find(|root| !signs(root)).cloned();
+        // One that the authority above has only published has signed nothing here: it is the next one, not one of before.
+        let has_signed =
+            |root: &&AuthorityState| cas.authorities().iter().any(|ca| ca.root_above().as_ref() == Some(&root.id));
+        let old = roots.iter().find(|root| !signs(root) && has_signed(root)).cloned();
         Self { active, prepared, old }
     }
 

@@ -92,6 +92,7 @@ mod tests {
     use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
 
     use super::*;
+    use crate::ca::LocalAuthorities;
     use crate::ca::journal::{KeyRecord, Place, UpstreamChain, Verdict};
     use crate::ca::server_name::ServerName;
     use crate::clock::Trust;
@@ -158,6 +159,24 @@ mod tests {
         let tainted = judge(&id(&first), false, Action::Taint).unwrap().root();
         assert_eq!(tainted, (told(&first, false), Action::Taint));
         assert_eq!(judge(&id(&first), true, Action::Revoke).unwrap().root(), (told(&first, true), Action::Revoke));
+    }
+
+    #[test]
+    fn a_root_that_is_only_published_is_not_one_of_before() {
+        let [(first, old), (second, active), (published, _)] = ["1", "2", "3"].map(pair);
+        let [a, b] = [SlotName::A, SlotName::B].map(Place::ca);
+        let founded = Journal::new(&TrustDomain::new("example.org").unwrap(), &ServerName::default());
+        let founded = founded.prepare(a, old).activate(a);
+        let shown = |journal: &Journal, roots: &[&Certificate]| {
+            let authorities = roots.iter().map(|root| told(root, false)).collect();
+            let shown = LocalAuthorities::above(journal, &TierAuthorities { authorities, revision: 0 });
+            [shown.active, shown.prepared, shown.old].map(|state| state.map(|state| state.id))
+        };
+        let lower = |root| Some(id(root).to_lowercase());
+        assert_eq!(shown(&founded, &[&published, &first]), [lower(&first), None, None]);
+        let replaced = founded.prepare(b, active).activate(b);
+        let old = [lower(&second), None, lower(&first)];
+        assert_eq!(shown(&replaced, &[&published, &first, &second]), old);
     }
 
     fn lower(roots: &[&Certificate]) -> Vec<String> {
