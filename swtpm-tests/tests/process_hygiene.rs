@@ -170,6 +170,25 @@ fn the_tpm_library_writes_nothing_into_the_agents_log() {
 }
 
 #[test]
+fn a_chip_that_is_silent_at_the_start_is_told_to_whoever_asks_and_waited_for() {
+    let (server, mut device) = lab();
+    let agent_lines = format!("admin_socket_path = \"{}\"", device.admin_socket().display());
+    device.provision(&server, &AgentOptions { agent_lines, ..AgentOptions::default() });
+    device.tpm().freeze().expect("frozen");
+    device.start();
+    let said = |device: &Device| {
+        let mut command = std::process::Command::new(ironroot_lab::deployment::binary("ironroot-agent"));
+        let output = command.args(["status", "-socketPath"]).arg(device.admin_socket()).output().expect("it starts");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let why = "1 time in a row: waiting for the TPM: it has not answered for 5 s";
+    expect_within(DEADLINE, "status says so", || said(&device), || said(&device).contains(why));
+    device.tpm().thaw().expect("thawed");
+    device.expect_identity(UNPRIVILEGED);
+    expect_within(DEADLINE, "it fails no more", || said(&device), || !said(&device).contains("in a row"));
+}
+
+#[test]
 fn a_service_manager_hears_when_the_agent_serves_that_it_lives_and_when_it_stops() {
     let directory = tempfile::Builder::new().prefix("ironroot-notify-").tempdir().expect("directory");
     let manager = std::os::unix::net::UnixDatagram::bind(directory.path().join("notify")).expect("bound");
