@@ -172,7 +172,9 @@ impl Synchronizer {
     }
 
     async fn report_issued(&mut self, channel: Channel) {
-        let Some(authority) = &self.parts.local_authority else { return };
+        let Some(authority) = &mut self.parts.local_authority else { return };
+        // The server is there: nothing need be signed, and why nothing could be is no news of now.
+        authority.tell_anew();
         let mut client = IssuedClient::new(channel);
         loop {
             let issued = authority.to_report().await;
