@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use ironroot_api::TrustDomain;
 use ironroot_api::certificate::Certificate;
+use ironroot_api::{TrustDomain, from_utc, utc};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -55,6 +55,8 @@ pub struct AgentRecord {
     pub attested_boot: String,
     /// When the newest authority began of all bundles that were held, UNIX seconds; if that is known.
     pub newest_authority: Option<i64>,
+    /// Since when its server is not believed, UNIX seconds; if that is so, and matters.
+    pub disbelieved_since: Option<i64>,
     /// The agent's own CA, if it has one.
     pub local_authority: Option<KeptAuthority>,
     /// The key by which it signs JWT-SVIDs while its server is away, if it has one.
@@ -131,6 +133,7 @@ impl AgentRecord {
             time: None,
             attested_boot: String::new(),
             newest_authority: None,
+            disbelieved_since: from_utc(&plain.bootstrap_start_time).filter(|since| *since > 0),
             local_authority: None,
             local_jwt_key: None,
         })
@@ -144,7 +147,7 @@ impl AgentRecord {
             bundle: list(bundle.collect()),
             reattestable: self.reattestable,
             bootstrap_use: ATTESTED,
-            bootstrap_start_time: zero_time(),
+            bootstrap_start_time: self.disbelieved_since.map_or_else(zero_time, utc),
             connection_attempts: 0,
         };
         serde_json::to_vec(&plain).expect("strings, numbers and a flag always serialise")

@@ -3,6 +3,7 @@
 mod admin_socket;
 mod agent_block;
 mod broker;
+mod bundle_source;
 mod containers;
 mod local_authority;
 mod password;
@@ -26,6 +27,7 @@ use ironroot_shell::telemetry::{Telemetry, read_telemetry};
 pub(crate) use broker::PID_REFERENCE;
 pub use ironroot_shell::settings::{ConfigErrors, Override};
 
+pub use crate::bundle_source::{BundleSource, TrustBundleFormat};
 pub use crate::endpoints::{Brokers, Delegates, ReferenceTypes, SdsConfig};
 pub use crate::node_attestation::{JoinToken, NodeAttestor};
 use crate::sealed_cache::SignedStates;
@@ -46,6 +48,8 @@ pub struct AgentConfig {
     pub trust_domain: TrustDomain,
     /// Its servers, at least one. Several are servers of one trust domain that share no database.
     pub servers: Vec<ServerConfig>,
+    /// When it seeks another bundle because a server is not believed.
+    pub rebootstrap: Rebootstrap,
     /// Its directory; made if missing.
     pub data_dir: PathBuf,
     /// The Workload API's socket.
@@ -102,25 +106,32 @@ pub struct BrokerConfig {
 /// How the agent knows the server before it has a trust bundle of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Bootstrap {
-    /// By the authorities in a file.
-    TrustBundle {
-        /// Read at each first contact: it may be replaced while the agent runs.
-        path: PathBuf,
-        /// What the file must be; never guessed.
-        format: TrustBundleFormat,
-    },
+    /// By the authorities that are found there, at each first contact.
+    TrustBundle(BundleSource),
     /// Not at all: whoever answers first is believed.
     Insecure,
 }
 
-/// Format of a trust bundle file.
+/// Whether, and when, an agent gives up the bundle that it holds for the configured one, because the server is not believed by it.
+/// Source: SPIRE, `rebootstrap_mode` and `rebootstrap_delay`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rebootstrap {
+    /// Whether.
+    pub mode: RebootstrapMode,
+    /// After the server was not believed for so long.
+    pub delay: Duration,
+}
+
+/// See [`Rebootstrap`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum TrustBundleFormat {
-    /// Certificates in PEM, one after the other.
+pub enum RebootstrapMode {
+    /// Only for a bundle that is newer than any that was held.
     #[default]
-    Pem,
-    /// A SPIFFE bundle document (JWKS).
-    Spiffe,
+    Never,
+    /// Where the agent may attest again.
+    Auto,
+    /// The same; an agent that may not attest again is a mistake of the operator's.
+    Always,
 }
 
 /// Where the agent's own key lives. `Chip`: as in [`NodeAttestor`].
@@ -264,18 +275,21 @@ fn read(root: &Section<'_>) -> Option<AgentConfig> {
     let secrets = sds::read(&agent);
     let admin_socket_path = admin_socket::read_path(&agent);
     let delegates = admin_socket::read_delegates(&agent, block.as_ref().map(|block| &block.trust_domain));
+    let rebootstrap = bundle_source::read_rebootstrap(&agent);
     let workload_api = !agent.boolean("disable_workload_api").unwrap_or(false);
     agent_block::refuse_unsupported(&agent);
     agent.finish();
     let (block, plugins) = block.zip(plugins)?;
     servers::refuse_long_labels(root, &block.servers, &plugins.key_manager);
     servers::refuse_one_port_for_several(root, &block.servers, &plugins.node_attestor);
+    bundle_source::refuse_to_rebootstrap(&agent, rebootstrap, &block.servers, &plugins.node_attestor);
     if let Some(local_authority) = &local_authority {
         local_authority::refuse_what_does_not_go(local_authority, &agent, &block.servers, &plugins.key_manager);
     }
     Some(AgentConfig {
         trust_domain: block.trust_domain,
         servers: block.servers,
+        rebootstrap,
         data_dir: block.data_dir,
         socket_path: block.socket_path,
         workload_api,

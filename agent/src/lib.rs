@@ -9,6 +9,7 @@
 
 pub mod agent_key;
 pub mod agent_record;
+pub mod bundle_source;
 pub mod cli;
 pub mod config;
 pub mod confinement;

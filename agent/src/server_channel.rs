@@ -93,6 +93,16 @@ impl Server {
         }
     }
 
+    /// As they are configured.
+    pub fn host_and_port(&self) -> (&str, u16) {
+        (&self.host, self.port)
+    }
+
+    /// Which key exchanges it may agree on.
+    pub fn exchanges(&self) -> KeyExchanges {
+        self.exchanges
+    }
+
     /// Dials without a client certificate; the server is proven by `anchors`.
     pub async fn bootstrap(&self, anchors: Arc<TrustAnchors>, doubt: Doubt) -> Result<Channel, ChannelError> {
         self.connect(self.trusting(anchors, doubt, SvidResolver::empty()), false).await

@@ -12,10 +12,10 @@
 //! expires. Only an explicit ban, or an eviction after which the agent cannot attest again, empties it. Schedules run on the monotonic clock, validity on [`TrustedTime`].
 
 mod awake;
-mod bootstrap;
 mod bundle;
 mod certificate;
 mod deltas;
+mod distrust;
 mod entries;
 mod error;
 mod executable_only;
@@ -49,14 +49,13 @@ use tokio::sync::watch;
 use tracing::field::Empty;
 use tracing::{Instrument, debug, info, info_span};
 
-pub use bootstrap::{BootstrapError, read_bundle};
 pub use error::{Denial, SyncError};
 pub use ledger::{EntriesChange, Held, Ledger};
 pub use memory::{Memory, MemoryError};
 pub use wake::{Sleep, Wake, Wakes};
 
 use crate::agent_key::KeyStore;
-use crate::config::Bootstrap;
+use crate::config::{Bootstrap, Rebootstrap};
 use crate::counted::Counted;
 use crate::federated_bundles::FederatedBundles;
 use crate::identities::Identities;
@@ -73,6 +72,7 @@ use crate::trusted_time::TrustedTime;
 use crate::union::Bans;
 use awake::Awake;
 use deltas::Followed;
+use distrust::Distrust;
 use executable_only::ExecutableOnly;
 use outcome::SHORTEST_PAUSE;
 use publish::Kept;
@@ -97,6 +97,8 @@ pub struct Parts {
     pub bans: Bans,
     /// How the server is known before there is a bundle.
     pub bootstrap: Bootstrap,
+    /// When it is known anew by that.
+    pub rebootstrap: Rebootstrap,
     /// How the device proves who it is.
     pub attestor: Attestor,
     /// The agent's own keys.
@@ -140,6 +142,7 @@ pub struct Synchronizer {
     anchors: Arc<TrustAnchors>,
     /// When the newest authority began of all bundles that were held, UNIX seconds.
     newest_authority: i64,
+    distrust: Distrust,
     ledger: Ledger,
     federated: FederatedBundles,
     executable_only: ExecutableOnly,
@@ -182,6 +185,7 @@ impl Synchronizer {
             bundle: None,
             anchors,
             newest_authority: i64::MIN,
+            distrust: Distrust::new(parts.rebootstrap),
             ledger: Ledger::of(parts.number),
             federated: FederatedBundles::default(),
             missing_wits: MissingWits::default(),

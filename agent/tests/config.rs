@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ironroot_agent::config::{
-    AgentConfig, Bootstrap, BrokerConfig, ConfigErrors, KeyManager, LocalJwtConfig, NodeAttestor, Override,
-    PasswordSource, ReferenceTypes, SdsConfig, TrustBundleFormat, WorkloadAttestors,
+    AgentConfig, Bootstrap, BrokerConfig, BundleSource, ConfigErrors, KeyManager, LocalJwtConfig, NodeAttestor,
+    Override, PasswordSource, Rebootstrap, RebootstrapMode, ReferenceTypes, SdsConfig, TrustBundleFormat,
+    WorkloadAttestors,
 };
 use ironroot_agent::node_attestation::KeySource;
 use ironroot_api::SpiffeId;
@@ -101,16 +102,18 @@ fn is_code(comment: &str) -> bool {
     comment == "}" || comment.ends_with('{') || comment.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '))
 }
 
+fn in_file(path: &str, format: TrustBundleFormat) -> Bootstrap {
+    Bootstrap::TrustBundle(BundleSource::File { path: path.into(), format })
+}
+
 #[test]
 fn defaults_are_spires_and_the_tpm_is_the_kernels() {
     let config = read(&minimal("", TPM)).expect("loads");
     let tpm = config.tpm().expect("a TPM").clone();
     assert_eq!(config.socket_path, PathBuf::from("/tmp/spire-agent/public/api.sock"));
     assert_eq!((config.data_dir, config.sync_interval), (PathBuf::from("."), Duration::from_secs(5)));
-    assert_eq!(
-        config.servers[0].bootstrap,
-        Bootstrap::TrustBundle { path: "b".into(), format: TrustBundleFormat::Pem }
-    );
+    assert_eq!(config.servers[0].bootstrap, in_file("b", TrustBundleFormat::Pem));
+    assert_eq!(config.rebootstrap, Rebootstrap { mode: RebootstrapMode::Never, delay: Duration::from_secs(600) });
     assert_eq!(tpm.address, "/dev/tpmrm0".parse().expect("an address"));
     assert_eq!((config.node_attestor, config.key_manager), (NodeAttestor::Tpm2(tpm.clone()), KeyManager::Tpm(tpm)));
     let cache = config.offline_cache.expect("on with a TPM");
@@ -729,20 +732,92 @@ fn the_log_is_written_where_and_as_the_file_says() {
 fn a_bundle_may_be_spiffes_document_and_the_servers_place_is_what_the_file_names() {
     let servers = |lines: &str| read(&minimal(lines, TOKEN)).expect("loads").servers;
     let bootstrap = &servers("trust_bundle_format = \"spiffe\"")[0].bootstrap;
-    assert_eq!(*bootstrap, Bootstrap::TrustBundle { path: "b".into(), format: TrustBundleFormat::Spiffe });
+    assert_eq!(*bootstrap, in_file("b", TrustBundleFormat::Spiffe));
     let server = &servers("")[0];
     assert_eq!((server.address.as_str(), server.port), ("s", 8081));
 }
 
+/// A configuration whose server is known by what `lines` say.
+fn known_by(lines: &str) -> String {
+    minimal(lines, TPM).replace("trust_bundle_path = \"b\"", "")
+}
+
+fn source(lines: &str) -> String {
+    match &read(&known_by(lines)).expect("loads").servers[0].bootstrap {
+        Bootstrap::TrustBundle(source) => source.to_string(),
+        Bootstrap::Insecure => "nothing".to_owned(),
+    }
+}
+
+#[test]
+fn a_bundle_may_be_a_web_servers_a_local_programs_or_another_agents() {
+    let url = "https://bundles.example:8443/td.pem?a=b";
+    assert_eq!(source(&format!("trust_bundle_url = \"{url}\"")), format!("trust_bundle_url {url}"));
+    let local = "trust_bundle_url = \"http://localhost/td\"\n trust_bundle_unix_socket = \"/run/b.sock\"";
+    assert_eq!(source(local), "trust_bundle_url http://localhost/td at /run/b.sock");
+    for address in ["unix:///run/spire/agent.sock", "unix:/run/spire/agent.sock"] {
+        let told = source(&format!("trust_bundle_spiffe_workload_api = \"{address}\""));
+        assert_eq!(told, "trust_bundle_spiffe_workload_api /run/spire/agent.sock");
+    }
+    let other = "server \"a\" { server_address = \"s\" server_port = 1 trust_bundle_url = \"https://a/\" }";
+    assert_eq!(read(&minimal(other, TPM)).expect("loads").servers.len(), 2, "of each server its own");
+    for (lines, words) in [
+        ("", "agent.trust_bundle_path: missing: the agent could not tell the server from an impostor"),
+        ("trust_bundle_url = \"http://a/b\"", "agent.trust_bundle_url: \"http://a/b\": URL must use the https scheme"),
+        ("trust_bundle_url = \"https:///b\"", "URL must specify the host"),
+        ("trust_bundle_url = \"https://a:b@c/\"", "URL must not contain user info"),
+        (
+            "trust_bundle_url = \"https://a/b\"\n trust_bundle_unix_socket = \"/s\"",
+            "agent.trust_bundle_url: \"https://a/b\": must start with http:// and a host",
+        ),
+        (
+            "trust_bundle_url = \"http://a/b?x=y&spire-server-port=1\"\n trust_bundle_unix_socket = \"/s\"",
+            "its parameter \"spire-server-port\" begins as those that the agent adds",
+        ),
+        ("insecure_bootstrap = true trust_bundle_unix_socket = \"/s\"", "asks nothing without trust_bundle_url"),
+        ("trust_bundle_spiffe_workload_api = \"tcp://127.0.0.1:1\"", "not the address of a Workload API"),
+        ("trust_bundle_spiffe_workload_api = \"unix:agent.sock\"", "the socket's path must be absolute"),
+        (
+            "trust_bundle_url = \"https://a/\" trust_bundle_spiffe_workload_api = \"unix:///s\"",
+            "give either trust_bundle_url or trust_bundle_spiffe_workload_api, not both",
+        ),
+    ] {
+        let found = mistakes(&known_by(lines));
+        assert!(found.len() == 1 && found[0].contains(words), "{words} in {found:?}");
+    }
+}
+
+#[test]
+fn whether_and_when_the_server_is_known_anew_is_what_the_file_says() {
+    for (text, mode) in
+        [("never", RebootstrapMode::Never), ("auto", RebootstrapMode::Auto), ("always", RebootstrapMode::Always)]
+    {
+        let lines = format!("rebootstrap_mode = \"{text}\" rebootstrap_delay = \"90s\"");
+        let said = read(&minimal(&lines, TPM)).expect("loads").rebootstrap;
+        assert_eq!(said, Rebootstrap { mode, delay: Duration::from_secs(90) });
+    }
+    read(&minimal("rebootstrap_mode = \"auto\"", TOKEN)).expect("it is found out whether it may");
+    for (text, words) in [
+        (minimal("rebootstrap_mode = \"sometimes\"", TPM), "not a mode: use never, auto or always"),
+        (minimal("rebootstrap_delay = \"soon\"", TPM), "agent.rebootstrap_delay: "),
+        (minimal("rebootstrap_mode = \"always\"", TOKEN), "an agent with a join token may attest once"),
+        (
+            known_by("insecure_bootstrap = true rebootstrap_mode = \"auto\""),
+            "agent.rebootstrap_mode: insecure_bootstrap cannot be used with it",
+        ),
+    ] {
+        let found = mistakes(&text);
+        assert!(found.len() == 1 && found[0].contains(words), "{words} in {found:?}");
+    }
+}
+
 #[test]
 fn what_the_agent_does_anyway_may_be_asked_for_and_anything_else_is_refused() {
-    let lines = "rebootstrap_mode = \"never\" rebootstrap_delay = \"10m\" workload_x509_svid_key_type = \"ec-p256\"\n \
+    let lines = "workload_x509_svid_key_type = \"ec-p256\"\n \
                  experimental { use_sync_authorized_entries = false sync_interval = \"7s\" }";
     let config = read(&minimal(lines, TOKEN)).expect("loads");
     assert_eq!(config.sync_interval, Duration::from_secs(7));
     for (line, words) in [
-        ("rebootstrap_mode = \"always\"", "agent.rebootstrap_mode: \"always\": not supported by ironroot-agent yet"),
-        ("rebootstrap_delay = \"soon\"", "agent.rebootstrap_delay: "),
         (
             "workload_x509_svid_key_type = \"rsa-2048\"",
             "agent.workload_x509_svid_key_type: \"rsa-2048\": not supported",
@@ -785,7 +860,7 @@ fn validate_looks_at_what_the_file_names_and_tells_all_of_it_at_once() {
         let place = format!("{}:{line}: ", path.display());
         assert!(lines.iter().any(|said| said.starts_with(&place) && said.contains(words)), "{words}: {said}");
     }
-    assert!(said.contains("not.pem: the trust bundle file is not PEM certificates"), "{said}");
+    assert!(said.contains("not.pem: the trust bundle is not PEM certificates"), "{said}");
     let long = format!("socket_path = \"/{}\"", "x".repeat(130));
     let said = mistakes(&minimal(&long, TOKEN)).join("\n");
     assert!(said.contains("a socket's path has at most 107"), "{said}");

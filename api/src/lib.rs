@@ -36,4 +36,4 @@ pub mod watched;
 
 pub use ml_dsa::MlDsa;
 pub use spiffe_id::{SpiffeId, SpiffeIdError, TrustDomain};
-pub use utc::{spire_time, utc, utc_with_fraction};
+pub use utc::{from_utc, spire_time, utc, utc_with_fraction};

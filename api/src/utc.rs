@@ -18,6 +18,11 @@ pub fn utc(unix_seconds: i64) -> String {
     at.and_then(rfc3339).unwrap_or_else(|| format!("{unix_seconds} s after 1970"))
 }
 
+/// UNIX seconds of a moment in that form, or another of RFC 3339's; `None` for what is none.
+pub fn from_utc(text: &str) -> Option<i64> {
+    OffsetDateTime::parse(text, &Rfc3339).ok().map(OffsetDateTime::unix_timestamp)
+}
+
 /// `None` for years of more than four digits.
 fn rfc3339(at: OffsetDateTime) -> Option<String> {
     at.format(&Rfc3339).ok()
@@ -41,6 +46,13 @@ mod tests {
         assert_eq!(utc(0), "1970-01-01T00:00:00Z");
         assert_eq!(utc(1_795_641_275), "2026-11-25T21:14:35Z");
         assert_eq!(utc(i64::MAX), format!("{} s after 1970", i64::MAX));
+    }
+
+    #[test]
+    fn what_was_said_of_a_moment_is_that_moment() {
+        assert_eq!(from_utc(&utc(1_795_641_275)), Some(1_795_641_275));
+        assert_eq!(from_utc("2026-11-25T22:14:35.25+01:00"), Some(1_795_641_275));
+        assert_eq!(["", "yesterday", "2026-11-25"].map(from_utc), [None; 3]);
     }
 
     #[test]

@@ -36,4 +36,3 @@ pub mod telemetry;
 pub mod token_exchange;
 pub mod web_fetch;
 pub mod web_shown;
-mod web_trust;

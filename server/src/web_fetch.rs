@@ -6,34 +6,23 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
-use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use ironroot_api::bundle::{DocumentError, MAX_DOCUMENT_BYTES};
 use ironroot_api::tls::{KeyExchanges, ServerTrust, SvidResolver, TrustAnchors, client_config_for, key_exchange};
 use ironroot_api::{SpiffeId, TrustDomain};
+use ironroot_shell::web::{self, ALPN, EndpointUrl, OtherUrlError, WebAnswer, WebQuestion, WebQuestionError};
 use prost::bytes::Bytes;
 use rustls::ClientConfig;
 use rustls::RootCertStore;
 use rustls_pki_types::{CertificateDer, InvalidDnsNameError, ServerName};
 use thiserror::Error;
 use tokio::net::TcpStream;
-use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
-use tonic::codegen::http::{Request, Response, StatusCode, header};
-
-use crate::facts::federation::{EndpointUrl, OtherUrlError};
-use crate::web_trust;
+use tonic::codegen::http::StatusCode;
 
 /// Longest a fetch may take: names, connections, redirects and bytes that drip included.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 /// Redirects that are followed in one fetch.
 pub const MAX_REDIRECTS: usize = 3;
-/// Longest head of an answer read, bytes.
-const MAX_HEAD_BYTES: usize = 16 * 1024;
-/// What both ends of HTTP over TLS call it.
-const ALPN: &[u8] = b"http/1.1";
 
 /// What a fetch is for; its messages name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,8 +71,9 @@ pub enum FetchError {
     /// The other end could not prove that it is the endpoint, or speaks no TLS 1.3.
     #[error("{0} is not proven to be {what}", what = .1.endpoint())]
     Tls(String, Sought, #[source] io::Error),
-    #[error("{0} does not speak HTTP")]
-    Http(String, #[source] hyper::Error),
+    /// It speaks no HTTP, its answer is longer than a document may be, or breaks off.
+    #[error("{0} gives no document")]
+    Answer(String, #[source] WebQuestionError),
     /// Longer than [`DEADLINE`].
     #[error("no answer within {} seconds", .0.as_secs())]
     Late(Duration),
@@ -96,12 +86,6 @@ pub enum FetchError {
     RedirectNowhere,
     #[error("it redirects more than {MAX_REDIRECTS} times")]
     TooManyRedirects,
-    /// Longer than a document may be.
-    #[error("it answers with more than {MAX_DOCUMENT_BYTES} bytes")]
-    TooLong,
-    /// The answer breaks off, or is not as long as it said.
-    #[error("its answer breaks off")]
-    BrokenOff(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// What it answers is no bundle.
     #[error(transparent)]
     Document(#[from] DocumentError),
@@ -133,12 +117,12 @@ impl EndpointProof {
     /// By the authorities of the web that this machine knows, for the name in the URL. Blocks: it reads files.
     //= FED-10 SPIFFE Federation 5.2.1.4: "the server certificate MUST be validated in accordance with [RFC 6125]"
     pub fn web(exchanges: KeyExchanges) -> Result<Self, FetchError> {
-        web_trust::client_config(exchanges).map(Self::new).ok_or(FetchError::NoWebAuthorities)
+        web::client_config(exchanges).map(Self::new).ok_or(FetchError::NoWebAuthorities)
     }
 
     /// By these authorities, for the name in the URL.
     pub fn web_with(roots: RootCertStore, exchanges: KeyExchanges) -> Result<Self, FetchError> {
-        web_trust::client_config_with(roots, exchanges).map(Self::new).ok_or(FetchError::NoWebAuthorities)
+        web::client_config_with(roots, exchanges).map(Self::new).ok_or(FetchError::NoWebAuthorities)
     }
 
     /// The same, of an issuer's web server.
@@ -186,45 +170,20 @@ async fn ask(url: &EndpointUrl, proof: &EndpointProof) -> Result<Reply, FetchErr
         Sought::Bundle => tracing::debug!(endpoint = place, ?key_exchange, "connected to a bundle endpoint"),
         Sought::IssuerKeys => tracing::debug!(endpoint = place, ?key_exchange, "connected to an issuer's web server"),
     }
-    let http = |why| FetchError::Http(place.clone(), why);
-    let connecting = http1::Builder::new().max_buf_size(MAX_HEAD_BYTES).handshake(TokioIo::new(tls));
-    let (mut sender, connection) = connecting.await.map_err(http)?;
-    // Ends with this call, however it ends.
-    let mut driver = JoinSet::new();
-    driver.spawn(connection);
-    let response = sender.send_request(request(url)).await.map_err(http)?;
-    read(url, response, proof.sought).await
-}
-
-fn request(url: &EndpointUrl) -> Request<Empty<Bytes>> {
-    let path = url.uri().path_and_query().map_or("/", |path| path.as_str());
-    let host = url.uri().authority().map_or("", |authority| authority.as_str());
-    let request = Request::get(path).header(header::HOST, host).header(header::ACCEPT, "application/json");
-    let request = request.header(header::USER_AGENT, concat!("ironroot-server/", env!("CARGO_PKG_VERSION")));
-    request.body(Empty::new()).expect("parts of a URL that was parsed")
-}
-
-async fn read(url: &EndpointUrl, response: Response<Incoming>, sought: Sought) -> Result<Reply, FetchError> {
-    match response.status() {
-        StatusCode::OK => {}
-        status if status.is_redirection() => return elsewhere(url, &response).map(Reply::Elsewhere),
-        status => return Err(FetchError::Status(status, sought)),
-    }
-    let body = Limited::new(response.into_body(), MAX_DOCUMENT_BYTES).collect().await;
-    body.map(|body| Reply::Document(body.to_bytes())).map_err(|why| match why.is::<LengthLimitError>() {
-        true => FetchError::TooLong,
-        false => FetchError::BrokenOff(why),
-    })
-}
-
-/// Where an answer leads to: whole, or a path at the same place. It is held to what any endpoint is.
-fn elsewhere(from: &EndpointUrl, response: &Response<Incoming>) -> Result<EndpointUrl, FetchError> {
-    let location = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
-    let location = location.ok_or(FetchError::RedirectNowhere)?;
-    let whole = match (location.starts_with('/') && !location.starts_with("//"), from.uri().authority()) {
-        (true, Some(authority)) => format!("https://{authority}{location}"),
-        _ => location.to_owned(),
+    let question = WebQuestion {
+        authority: url.authority(),
+        path: url.path(),
+        accept: "application/json",
+        user_agent: concat!("ironroot-server/", env!("CARGO_PKG_VERSION")),
+        max_bytes: MAX_DOCUMENT_BYTES,
     };
-    //= FED-08 SPIFFE Federation 5.2.1.1: "MUST have the scheme set to `https` and MUST NOT include userinfo in the authority component"
-    EndpointUrl::parse(&whole).map_err(|why| FetchError::Redirect(OtherUrlError(why)))
+    match question.ask(tls).await.map_err(|why| FetchError::Answer(place, why))? {
+        WebAnswer::Document(bytes) => Ok(Reply::Document(bytes)),
+        WebAnswer::Elsewhere(None) => Err(FetchError::RedirectNowhere),
+        WebAnswer::Elsewhere(Some(location)) => {
+            let next = url.led_to(&location).map_err(|why| FetchError::Redirect(OtherUrlError(why)))?;
+            Ok(Reply::Elsewhere(next))
+        }
+        WebAnswer::Status(status) => Err(FetchError::Status(status, proof.sought)),
+    }
 }

@@ -13,6 +13,7 @@ use ironroot_server::bundle_client::fetch::{DEADLINE, EndpointProof, MAX_REDIREC
 use ironroot_server::facts::federation::{EndpointProfile, EndpointUrl, FederationRelationship, UrlError};
 use ironroot_server::federation::{Federation, FederationError, FetchedBundle, TakenIn};
 use ironroot_server::store::Store;
+use ironroot_shell::web::WebQuestionError;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     PKCS_RSA_SHA256, SanType,
@@ -183,15 +184,27 @@ async fn each_way_in_which_an_endpoint_is_hostile_costs_a_named_bound() {
     let pki = Pki::new(Some(ENDPOINT));
     let at_most = MAX_DOCUMENT_BYTES;
     assert_eq!(outcome(&pki, |_| Play::document(&" ".repeat(at_most))).await.expect("just as long"), at_most);
-    assert!(matches!(outcome(&pki, |_| Play::document(&" ".repeat(at_most + 1))).await, Err(FetchError::TooLong)));
-    assert!(matches!(outcome(&pki, |_| Play::Floods).await, Err(FetchError::TooLong)));
-    assert!(matches!(outcome(&pki, |_| Play::Promises(10)).await, Err(FetchError::BrokenOff(_))));
+    assert!(matches!(
+        outcome(&pki, |_| Play::document(&" ".repeat(at_most + 1))).await,
+        Err(FetchError::Answer(_, WebQuestionError::TooLong(_)))
+    ));
+    assert!(matches!(outcome(&pki, |_| Play::Floods).await, Err(FetchError::Answer(_, WebQuestionError::TooLong(_)))));
+    assert!(matches!(
+        outcome(&pki, |_| Play::Promises(10)).await,
+        Err(FetchError::Answer(_, WebQuestionError::BrokenOff(_)))
+    ));
     let not_found = Play::Says("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".into());
     let status = outcome(&pki, |_| not_found.clone()).await.expect_err("refused");
     assert_eq!(status.to_string(), "unexpected status 404 fetching bundle");
-    assert!(matches!(outcome(&pki, |_| Play::Says("SSH-2.0\r\n\r\n".into())).await, Err(FetchError::Http(..))));
+    assert!(matches!(
+        outcome(&pki, |_| Play::Says("SSH-2.0\r\n\r\n".into())).await,
+        Err(FetchError::Answer(_, WebQuestionError::Http(_)))
+    ));
     let long_head = Play::Says(format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "x".repeat(64 * 1024)));
-    assert!(matches!(outcome(&pki, |_| long_head.clone()).await, Err(FetchError::Http(..))));
+    assert!(matches!(
+        outcome(&pki, |_| long_head.clone()).await,
+        Err(FetchError::Answer(_, WebQuestionError::Http(_)))
+    ));
     for (to, why) in [
         ("http://localhost/", UrlError::Scheme),
         ("https://user@localhost/", UrlError::UserInfo),

@@ -69,6 +69,7 @@ pub fn content(path: &str) -> (AgentRecord, Zeroizing<Vec<u8>>) {
         time: Some(time),
         attested_boot: "a-boot".into(),
         newest_authority: None,
+        disbelieved_since: Some(7),
         local_authority: None,
         local_jwt_key: None,
     };

@@ -139,7 +139,6 @@ fn sealing_bank(text: &str) -> Result<Option<PcrHash>, UnknownPcrHash> {
 /// SPIRE's keys that are understood there and not here yet.
 pub(super) fn refuse_unsupported(agent: &Section<'_>) {
     agent.not_supported(PROGRAM, &["allow_unauthenticated_verifiers", "allowed_foreign_jwt_claims", "log_selectors"]);
-    refuse_other_bundles(agent);
     agent.no_meaning(
         PROGRAM,
         &[
@@ -153,18 +152,6 @@ pub(super) fn refuse_unsupported(agent: &Section<'_>) {
             "x509_svid_cache_max_size",
         ],
     );
-    // Never rebootstrapping, after whatever delay, is what the agent does.
-    agent.duration("rebootstrap_delay");
-    agent.parsed("rebootstrap_mode", |text| match text {
-        "never" => Ok(()),
-        _ => Err("not supported by ironroot-agent yet: only never is"),
-    });
-}
-
-/// Other ways than a file to know a server the first time.
-pub(super) fn refuse_other_bundles(server: &Section<'_>) {
-    server
-        .not_supported(PROGRAM, &["trust_bundle_spiffe_workload_api", "trust_bundle_unix_socket", "trust_bundle_url"]);
 }
 
 fn nv_index(text: &str) -> Result<u32, String> {

@@ -5,24 +5,26 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use ironroot_api::TrustDomain;
-use ironroot_shell::command_line::describe;
 use ironroot_shell::settings::Section;
 
-use super::agent_block::{read_join_token, refuse_other_bundles};
+use super::agent_block::read_join_token;
+use super::bundle_source;
 use super::plugins::MAX_KEY_LABEL_BYTES;
-use super::{Bootstrap, JoinToken, KeyManager, NodeAttestor, TrustBundleFormat};
+use super::{Bootstrap, JoinToken, KeyManager, NodeAttestor};
 use crate::server_number::MAX_SERVERS;
-use crate::sync::read_bundle;
 
 /// Longest name of a server, bytes: it is a directory, and part of a key's label in a token.
 const MAX_NAME_BYTES: usize = 16;
 /// Where in the data directory the servers with names have their directories.
 const DIRECTORY: &str = "servers";
 /// The keys of the `agent` block that are a server's.
-const SERVER_KEYS: [&str; 7] = [
+const SERVER_KEYS: [&str; 10] = [
     "server_address",
     "server_port",
     "trust_bundle_path",
+    "trust_bundle_url",
+    "trust_bundle_unix_socket",
+    "trust_bundle_spiffe_workload_api",
     "trust_bundle_format",
     "insecure_bootstrap",
     "join_token",
@@ -102,7 +104,6 @@ pub(super) fn read(agent: &Section<'_>, trust_domain: Option<&TrustDomain>) -> O
     for (name, block) in &blocks {
         let legal = name.parse().map_err(|reason: String| block.own_mistake(reason)).ok();
         let server = read_one(block, legal.clone(), trust_domain);
-        refuse_other_bundles(block);
         block.finish();
         servers.push(server.filter(|_| legal.is_some()));
     }
@@ -129,13 +130,7 @@ fn read_one(
     let address = section.parsed("server_address", host);
     let address = section.required("server_address", address, "give the server's host name or IP address");
     let port = section.required("server_port", section.port("server_port", 1), "give the server's port, usually 8081");
-    let bootstrap = read_bootstrap(section);
-    if let (Some(Bootstrap::TrustBundle { path, format }), Some(trust_domain)) = (&bootstrap, trust_domain) {
-        let bundle = || read_bundle(path, *format, trust_domain);
-        section.look("trust_bundle_path", || {
-            bundle().map(drop).map_err(|error| format!("{}: {}", path.display(), describe(&error)))
-        });
-    }
+    let bootstrap = bundle_source::read(section, trust_domain);
     let join_token = read_join_token(section);
     Some(ServerConfig { name, address: address?, port: port?, bootstrap: bootstrap?, join_token })
 }
@@ -148,34 +143,6 @@ fn host(text: &str) -> Result<String, &'static str> {
     match is_name && !has_port {
         true => Ok(bare.to_owned()),
         false => Err("not a host name or IP address (the port goes into server_port)"),
-    }
-}
-
-fn read_bootstrap(agent: &Section<'_>) -> Option<Bootstrap> {
-    let format = agent.parsed("trust_bundle_format", |text| match text {
-        "pem" => Ok(TrustBundleFormat::Pem),
-        "spiffe" => Ok(TrustBundleFormat::Spiffe),
-        _ => Err("not a bundle format: use pem or spiffe"),
-    });
-    let insecure = agent.boolean("insecure_bootstrap").unwrap_or(false);
-    match (agent.path("trust_bundle_path"), insecure) {
-        (Some(_), true) => {
-            agent.mistake("insecure_bootstrap", "give either trust_bundle_path or insecure_bootstrap, not both");
-            None
-        }
-        (Some(path), false) => Some(Bootstrap::TrustBundle { path, format: format.unwrap_or_default() }),
-        (None, true) => {
-            agent.warn(
-                "insecure_bootstrap",
-                "the first server that answers will be believed: give trust_bundle_path in production",
-            );
-            Some(Bootstrap::Insecure)
-        }
-        (None, false) => {
-            let hint = "the agent could not tell the server from an impostor: give the file that \
-                        \"ironroot-server bundle show\" printed, or insecure_bootstrap = true for a trial";
-            agent.required("trust_bundle_path", None, hint)
-        }
     }
 }
 

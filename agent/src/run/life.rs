@@ -207,6 +207,7 @@ async fn synchronizer<'a>(
         server,
         number,
         bootstrap: to.bootstrap.clone(),
+        rebootstrap: config.rebootstrap,
         attestor: attestor(config, to, chips).await,
         keys: KeyStore::open(key_place(config, to, chips).await, KeyOf::Agent),
         local_authority: local_authority(config, to, chips).await,

@@ -146,6 +146,9 @@ struct RecordMessage {
     local_authority: Option<LocalAuthorityMessage>,
     #[prost(message, optional, tag = "9")]
     local_jwt_key: Option<LocalJwtKeyMessage>,
+    /// Versions before did not write it.
+    #[prost(int64, optional, tag = "10")]
+    disbelieved_since: Option<i64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -249,6 +252,7 @@ pub fn encode_record(record: &AgentRecord) -> Vec<u8> {
         left: record.left,
         attested_boot: record.attested_boot.clone(),
         newest_authority: record.newest_authority,
+        disbelieved_since: record.disbelieved_since,
         local_authority: record
             .local_authority
             .as_ref()
@@ -278,6 +282,7 @@ pub fn decode_record(bytes: &[u8], trust_domain: &TrustDomain) -> Result<AgentRe
         left: message.left,
         attested_boot: message.attested_boot,
         newest_authority: message.newest_authority,
+        disbelieved_since: message.disbelieved_since,
         local_authority: message
             .local_authority
             .map(|LocalAuthorityMessage { proof, left }| KeptAuthority { proof, left }),

@@ -84,11 +84,9 @@ impl Synchronizer {
                 self.mutual_channel().await
             }
             Err(error) if error.is_disbelief() => {
-                let Some(placed) = self.placed_bundle().await else {
-                    self.explain_placed_bundle().await;
-                    return Err(error);
-                };
-                warn!(error = %describe(&error), server = self.parts.server.address(), "a newer trust bundle is in place: attesting at the server that it proves");
+                self.disbelieve();
+                let Some(placed) = self.placed_bundle().await else { return Err(error) };
+                warn!(error = %describe(&error), server = self.parts.server.address(), "another trust bundle is in place: attesting at the server that it proves");
                 self.attest_by(Some(Introduction::Placed(placed))).await?;
                 self.mutual_channel().await
             }
@@ -102,6 +100,7 @@ impl Synchronizer {
             return Ok(channel);
         }
         let channel = self.dial(Doubt::Refused).await?;
+        self.believe();
         self.parts.link.send_replace(Some(channel.clone()));
         Ok(channel)
     }
@@ -135,7 +134,7 @@ impl Synchronizer {
         };
         let introduced = self.introduced(introduction).await;
         if introduced.as_ref().is_err_and(SyncError::is_disbelief) {
-            self.explain_placed_bundle().await;
+            self.disbelieve();
         }
         let (channel, successor) = introduced?;
         let parts = &mut self.parts;
@@ -146,6 +145,8 @@ impl Synchronizer {
         Span::current().record("spiffe_id", svid.spiffe_id.as_str());
         info!(spiffe_id = %svid.spiffe_id, reattestable = attested.reattestable, server = self.parts.server.address(), "agent attested");
         self.attested_boot = boot_id();
+        self.believe();
+        self.distrust.tell_if_in_vain(attested.reattestable);
         self.take_up(svid, attested.reattestable).await
     }
 
@@ -233,6 +234,7 @@ impl Synchronizer {
             time: Some(time),
             attested_boot: self.attested_boot.clone(),
             newest_authority: Some(self.newest_authority),
+            disbelieved_since: self.distrust.to_keep(),
             local_authority: self.parts.local_authority.as_ref().and_then(|authority| authority.to_keep(moment)),
             local_jwt_key: self.parts.local_authority.as_ref().and_then(|own| own.jwt_key_to_keep(moment)),
         }

@@ -1,15 +1,13 @@
 //! Why a turn of the loop failed, and what the server wants done about it.
 
-use std::path::PathBuf;
-
 use ironroot_api::pb::types::permission_denied_details::Reason;
 use ironroot_api::permission::denial_reason;
 use ironroot_shell::command_line::code_name;
 use thiserror::Error;
 use tonic::{Code, Status};
 
-use super::BootstrapError;
 use crate::agent_key::KeyError;
+use crate::bundle_source::BundleSourceError;
 use crate::node_attestation::AttestationError;
 use crate::server_answers::AnswerRefusal;
 use crate::server_channel::ChannelError;
@@ -34,12 +32,12 @@ pub enum SyncError {
     #[error("the agent's key cannot be used")]
     Key(#[from] KeyError),
     /// The configured trust bundle cannot be used.
-    #[error("there is no way to know the server: trust_bundle_path {}", path.display())]
+    #[error("there is no way to know the server: {from}")]
     Bootstrap {
-        path: PathBuf,
-        /// Whether the file is missing, no bundle, or without a usable authority.
+        from: String,
+        /// Whether it is not there, no bundle, or without a usable authority.
         #[source]
-        source: BootstrapError,
+        source: Box<BundleSourceError>,
     },
     /// No bundle to verify anything against.
     #[error("there is no trust bundle")]

@@ -1,23 +1,26 @@
 //! By what the server is known that is asked without a certificate: the last good bundle, or one that the operator has placed since.
 //!
 //! ```text
-//!  no bundle yet ─────────────────────────────────────────► the file of trust_bundle_path
-//!  at each attestation ───────────────────────────────────► the last good bundle, and the file in turns
-//!  the server is not believed by the last good bundle ────► the file, if it is newer
+//!  no bundle yet ─────────────────────────────────────────► the configured one (a file, a web server, another agent)
+//!  at each attestation ───────────────────────────────────► the last good bundle, and the configured one in turns
+//!  the server is not believed by the last good bundle ────► the configured one, if it is newer
+//!    and that for rebootstrap_delay ──────────────────────► the configured one, whatever its age (distrust.rs)
 //! ```
-//! A file counts beside a bundle that is held only if it has an authority that began after every authority of any bundle that was
-//! held: an older file would bring back what was revoked since. What it replaces is held until the server that it proves has let the
-//! agent in.
+//! A configured bundle counts beside one that is held only if it has an authority that began after every authority of any bundle that
+//! was held: an older one would bring back what was revoked since. With `rebootstrap_mode` the operator says that what is configured
+//! is kept up to date. What it replaces is held until the server that it proves has let the agent in.
 
 use std::sync::Arc;
 
-use tracing::{debug, warn};
+use ironroot_shell::describe;
+use tracing::{debug, info, warn};
 
-use super::{BootstrapError, SyncError, Synchronizer, read_bundle};
+use super::{SyncError, Synchronizer};
+use crate::bundle_source::Occasion;
 use crate::config::Bootstrap;
 use crate::server_answers::TrustBundle;
 use crate::server_channel::{Channel, Doubt};
-use ironroot_shell::describe;
+use crate::trusted_time::utc;
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -41,35 +44,70 @@ impl Introduction {
 impl Synchronizer {
     /// What proves the server at an attestation. After a long absence every authority may have been replaced since, and the operator
     /// may have placed the new ones.
-    pub(super) async fn introduction(&self) -> Result<Introduction, SyncError> {
-        let Some(held) = &self.bundle else { return Ok(Introduction::Known(self.configured_bundle().await?)) };
-        let placed = if self.failures.is_multiple_of(2) { None } else { self.placed_bundle().await };
-        Ok(placed.map_or_else(|| Introduction::Known(Some(held.clone())), Introduction::Placed))
+    pub(super) async fn introduction(&mut self) -> Result<Introduction, SyncError> {
+        let Some(held) = self.bundle.clone() else { return Ok(Introduction::Known(self.configured_bundle().await?)) };
+        let is_its_turn = !self.failures.is_multiple_of(2) && self.is_another_worth_asking_for();
+        let placed = if is_its_turn { self.placed_bundle().await } else { None };
+        Ok(placed.map_or(Introduction::Known(Some(held)), Introduction::Placed))
     }
 
-    /// The configured bundle, if it is newer than all that was held.
-    pub(super) async fn placed_bundle(&self) -> Option<Arc<TrustBundle>> {
+    /// A file costs nothing; others are asked only if the server that answers is not believed.
+    fn is_another_worth_asking_for(&self) -> bool {
+        let Bootstrap::TrustBundle(source) = &self.parts.bootstrap else { return false };
+        source.is_a_file() || self.distrust.is_on()
+    }
+
+    /// The configured bundle, if it is newer than all that was held, or if the server has not been believed for long enough. If it is not taken
+    /// for that reason, says so once for each.
+    pub(super) async fn placed_bundle(&mut self) -> Option<Arc<TrustBundle>> {
         let configured = self.configured_bundle().await;
-        let configured = configured.inspect_err(|error| debug!(error = %describe(error), "no other bundle")).ok()?;
-        configured.filter(|configured| configured.began_after(self.newest_authority))
-    }
-
-    /// The server is not believed: says, once for each, of a bundle in the file that it is not taken for a newer one.
-    pub(super) async fn explain_placed_bundle(&mut self) {
-        let (Some(held), Ok(Some(placed))) = (self.bundle.clone(), self.configured_bundle().await) else { return };
-        if placed != held && !placed.began_after(self.newest_authority) {
-            let (began, newest) = (placed.newest_not_before(), self.newest_authority);
-            self.told.placed_is_older(began, newest);
+        let configured = configured.inspect_err(|error| debug!(error = %describe(error), "no other bundle")).ok()??;
+        let now = self.parts.time.now_unix();
+        let is_taken =
+            configured.began_after(self.newest_authority) || self.distrust.is_over(self.may_attest_again(), now);
+        if !is_taken && self.distrust.is_on() && self.bundle.as_ref().is_some_and(|held| *held != configured) {
+            self.told.placed_is_older(configured.newest_not_before(), self.newest_authority);
         }
+        is_taken.then_some(configured)
     }
 
-    /// What the file says now; `None` without one. The operator may have replaced it at any time.
-    async fn configured_bundle(&self) -> Result<Option<Arc<TrustBundle>>, SyncError> {
-        let Bootstrap::TrustBundle { path, format } = &self.parts.bootstrap else { return Ok(None) };
-        let (file, format, trust_domain) = (path.clone(), *format, self.parts.trust_domain.clone());
-        let read = tokio::task::spawn_blocking(move || read_bundle(&file, format, &trust_domain)).await;
-        let read = read.unwrap_or(Err(BootstrapError::Unread));
-        read.map(|bundle| Some(Arc::new(bundle))).map_err(|source| SyncError::Bootstrap { path: path.clone(), source })
+    /// Whoever is not the server that the agent knows has answered.
+    pub(super) fn disbelieve(&mut self) {
+        let now = self.parts.time.now_unix();
+        self.changes.any |= self.distrust.begin(now);
+        self.distrust.tell(self.bundle.is_some(), self.may_attest_again(), now);
+    }
+
+    /// The server is believed.
+    pub(super) fn believe(&mut self) {
+        self.changes.any |= self.distrust.end();
+    }
+
+    /// Whether another attestation may bring another certificate: also for an agent that has none any more.
+    fn may_attest_again(&self) -> bool {
+        self.standing.agent().is_none_or(|agent| agent.reattestable)
+    }
+
+    /// What is found there now; `None` if the operator has named no place.
+    async fn configured_bundle(&mut self) -> Result<Option<Arc<TrustBundle>>, SyncError> {
+        let Bootstrap::TrustBundle(source) = &self.parts.bootstrap else { return Ok(None) };
+        let (began_unix, attempts) = self.distrust.seek(self.parts.time.now_unix());
+        let occasion = Occasion {
+            trust_domain: &self.parts.trust_domain,
+            server: self.parts.server.host_and_port(),
+            is_rebootstrap: self.bundle.is_some(),
+            attempts,
+            began_unix,
+            time: &self.parts.time,
+            exchanges: self.parts.server.exchanges(),
+        };
+        if !source.is_a_file() {
+            info!(%source, attempts, since = utc(began_unix), "asking for a trust bundle");
+        }
+        match source.bundle(&occasion).await {
+            Ok(bundle) => Ok(Some(Arc::new(bundle))),
+            Err(error) => Err(SyncError::Bootstrap { from: source.to_string(), source: Box::new(error) }),
+        }
     }
 
     /// A channel to the server that `introduction` proves, and the bundle that becomes the agent's once it has attested there; `None`

@@ -137,6 +137,7 @@ impl Synchronizer {
         }
         self.newest_authority = self.newest_authority.max(record.newest_authority.unwrap_or(i64::MIN));
         self.restore_certificate(&record, boot);
+        self.distrust.restore(record.disbelieved_since, self.parts.time.now_unix());
         self.restore_local_authority(&record);
         self.restore_jwt_key(&record);
     }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::agent_key::{KeyOf, KeyPlace};
-use crate::config::{JoinToken, TrustBundleFormat};
+use crate::config::{BundleSource, JoinToken, RebootstrapMode, TrustBundleFormat};
 use crate::requests::Requests;
 use crate::server_answers::AgentSvid;
 use crate::trusted_time::{BUILD_UNIX, Jumps, Keeper, Moment, Reading, Span, TimeRecord};
@@ -17,6 +17,7 @@ fn listening_after(slept: i64) -> Synchronizer {
     let mut agent = Synchronizer::new(Parts {
         server: Server::new("127.0.0.1", 1, &trust_domain, time.clone()),
         bootstrap: Bootstrap::Insecure,
+        rebootstrap: Rebootstrap { mode: RebootstrapMode::Never, delay: Duration::ZERO },
         attestor: Attestor::JoinToken(Some(JoinToken::new("token"))),
         keys: KeyStore::open(KeyPlace::Memory, KeyOf::Agent),
         local_authority: None,
@@ -141,7 +142,8 @@ async fn an_authority_that_was_held_and_revoked_does_not_come_back_by_the_config
     let path = directory.path().join("bootstrap.pem");
     let (first, revoked, later) = (authority(2020), authority(2021), authority(2022));
     let mut agent = listening_after(0);
-    agent.parts.bootstrap = Bootstrap::TrustBundle { path: path.clone(), format: TrustBundleFormat::Pem };
+    let in_file = BundleSource::File { path: path.clone(), format: TrustBundleFormat::Pem };
+    agent.parts.bootstrap = Bootstrap::TrustBundle(in_file);
     agent.adopt_bundle(bundle_of(&[&first, &revoked]));
     agent.adopt_bundle(bundle_of(&[&first]));
     let place = |authority: &rcgen::Certificate| std::fs::write(&path, authority.pem()).expect("written");

@@ -42,8 +42,9 @@ impl Told {
             warn!(
                 began = utc(began),
                 newest = utc(newest),
-                "the server is not believed, and the bundle at trust_bundle_path is not taken instead: its authorities began no later than one \
-                 that this agent has held. If that one began under a wrong clock, stop the agent, remove data_dir, and start it"
+                "the server is not believed, and the configured bundle is not taken instead: its authorities began no later than one that this \
+                 agent has held. If it is kept up to date, set rebootstrap_mode; if that one began under a wrong clock, stop the agent, \
+                 remove data_dir, and start it"
             );
         }
     }

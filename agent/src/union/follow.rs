@@ -10,11 +10,11 @@ use tokio::sync::watch;
 use tracing::error;
 
 use super::{Bans, Share, United, unite};
+use crate::bundle_source::{BundleSource, read_bundle};
 use crate::config::Bootstrap;
 use crate::identities::Identities;
 use crate::report::Report;
 use crate::server_answers::TrustBundle;
-use crate::sync::read_bundle;
 use crate::trusted_time::{Jumps, TrustedTime};
 
 /// One server's loop, as it is followed.
@@ -139,8 +139,11 @@ impl Source {
         trust_domain: &TrustDomain,
     ) -> Self {
         let configured = match bootstrap {
-            Bootstrap::TrustBundle { path, format } => read_bundle(path, *format, trust_domain).ok().map(Arc::new),
-            Bootstrap::Insecure => None,
+            Bootstrap::TrustBundle(BundleSource::File { path, format }) => {
+                read_bundle(path, *format, trust_domain).ok().map(Arc::new)
+            }
+            // What has to be fetched is the loop's to fetch.
+            Bootstrap::TrustBundle(_) | Bootstrap::Insecure => None,
         };
         Self { identities, report, configured }
     }

@@ -4,6 +4,7 @@
 //!  files, flags ── settings (HCL with lines) · command_line
 //!  words        ── logging (with its limits) · printable · describe (an error and its causes) · health, telemetry (over local_http)
 //!  own place    ── process · clock · listen · serving_certificate · durable_file
+//!  others       ── web (servers that are asked)
 //!  shares       ── token_bucket
 //! ```
 
@@ -21,5 +22,6 @@ pub mod serving_certificate;
 pub mod settings;
 pub mod telemetry;
 pub mod token_bucket;
+pub mod web;
 
 pub use describe::describe;

@@ -8,12 +8,12 @@ use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use super::courier::Courier;
 use super::error::AcmeError;
 use crate::config::AcmeConfig;
-use crate::web_trust;
+use ironroot_shell::web;
 
 /// Finds the account of `key`, or makes it: the operator has accepted the CA's terms of service. The CA is told whom it may write to.
 /// Source: RFC 8555 §7.3.1.
 pub(super) async fn open(config: &AcmeConfig, key: &KeyPair, exchanges: KeyExchanges) -> Result<Account, AcmeError> {
-    let reading = tokio::task::spawn_blocking(move || web_trust::client_config(exchanges));
+    let reading = tokio::task::spawn_blocking(move || web::client_config(exchanges));
     let tls = reading.await.expect("reading authorities does not panic");
     let courier = Courier::new(tls.ok_or(AcmeError::NoWebAuthorities)?);
     let pkcs8 = PrivatePkcs8KeyDer::from(key.serialize_der());

@@ -1,7 +1,6 @@
 //! Other trust domains: where each shows its bundle, how that place is proven, and how their bundles are stored.
 
 mod bundle_row;
-mod endpoint_url;
 
 use ironroot_api::bundle::{Bundle, BundleError};
 use ironroot_api::pb::types;
@@ -10,7 +9,7 @@ use ironroot_api::{SpiffeId, SpiffeIdError, TrustDomain};
 use thiserror::Error;
 
 pub use bundle_row::{decode_bundle, encode_bundle};
-pub use endpoint_url::{EndpointUrl, MAX_URL_BYTES, OtherUrlError, UrlError};
+pub use ironroot_shell::web::{EndpointUrl, MAX_URL_BYTES, UrlError};
 
 /// Why a federation relationship is refused. Where SPIRE has words for it, these are its words.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

@@ -1,8 +1,7 @@
 //! The discovery document of an issuer: where its keys are.
 
+use ironroot_shell::web::{EndpointUrl, OtherUrlError, UrlError};
 use serde::Deserialize;
-
-use crate::facts::federation::{EndpointUrl, OtherUrlError, UrlError};
 
 /// Below an issuer's URL. Source: OpenID Connect Discovery 1.0 §4.
 const DOCUMENT: &str = "/.well-known/openid-configuration";

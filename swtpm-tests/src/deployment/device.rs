@@ -38,6 +38,8 @@ pub struct AgentOptions {
     pub attestor_lines: String,
     /// Further lines for the agent's block.
     pub agent_lines: String,
+    /// Lines that say by what the server is known, if not by the file at [`Device::bundle_path`].
+    pub bundle_source: Option<String>,
     /// Further lines for its `experimental` block.
     pub experimental_lines: String,
     /// `trust_domain` of its agent.conf.
@@ -61,6 +63,7 @@ impl Default for AgentOptions {
             server_port: None,
             attestor_lines: String::new(),
             agent_lines: String::new(),
+            bundle_source: None,
             experimental_lines: String::new(),
             trust_domain: TRUST_DOMAIN,
             tpm_lines: String::new(),
@@ -108,6 +111,12 @@ impl Device {
     /// A device that attests by join token and keeps its keys in files.
     pub fn without_tpm() -> Self {
         Self::with(None, String::new())
+    }
+
+    /// The same, whose agent is told `name` of its surroundings.
+    pub fn with_environment(mut self, name: &str, path: PathBuf) -> Self {
+        self.environment.push((name.to_owned(), path));
+        self
     }
 
     /// The same, whose agent has `token` at hand.
@@ -312,6 +321,8 @@ impl Device {
 
     fn config(&self, port: u16, options: &AgentOptions) -> String {
         let directory = path(self.directory.path());
+        let bundle_source =
+            options.bundle_source.clone().unwrap_or_else(|| format!("trust_bundle_path = \"{directory}/bundle.pem\""));
         let token = options.join_token.as_ref().map(|token| format!("join_token = \"{token}\"")).unwrap_or_default();
         let tpm_address = options.tpm_address.clone().or_else(|| self.tpm.as_ref().map(Swtpm::address));
         let tpm_address = tpm_address.map(|address| format!("tpm_address = \"{address}\"")).unwrap_or_default();
@@ -335,7 +346,7 @@ impl Device {
     server_address = "127.0.0.1"
     server_port = "{port}"
     socket_path = "{socket}"
-    trust_bundle_path = "{directory}/bundle.pem"
+    {bundle_source}
     log_level = "{log_level}"
     {token}
     {agent_lines}
@@ -357,6 +368,7 @@ plugins {{
 "#,
             trust_domain = options.trust_domain,
             socket = path(&self.socket()),
+            bundle_source = bundle_source,
             agent_lines = options.agent_lines,
             experimental_lines = options.experimental_lines,
             attestor_lines = options.attestor_lines,

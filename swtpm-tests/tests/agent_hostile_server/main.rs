@@ -8,12 +8,13 @@ mod new_root;
 mod push;
 mod wit;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ironroot_agent::agent_key::{KeyOf, KeyPlace, KeyStore};
 use ironroot_agent::agent_record::AgentRecord;
-use ironroot_agent::config::{Bootstrap, JoinToken, TrustBundleFormat};
+use ironroot_agent::config::{Bootstrap, BundleSource, JoinToken, Rebootstrap, RebootstrapMode, TrustBundleFormat};
 use ironroot_agent::identities::Identities;
 use ironroot_agent::issuance_heads::IssuanceHeads;
 use ironroot_agent::jwt_svids::JwtSvids;
@@ -55,6 +56,10 @@ struct Agent {
     directory: TempDir,
 }
 
+fn in_file(path: PathBuf) -> Bootstrap {
+    Bootstrap::TrustBundle(BundleSource::File { path, format: TrustBundleFormat::Pem })
+}
+
 /// How often an agent asks, and for how long it believes an answer.
 struct Pace {
     sync_interval: Duration,
@@ -69,7 +74,7 @@ impl Agent {
     fn start_with(server: &ScriptedServer, bundle_pem: &str, directory: TempDir) -> Self {
         let bundle = directory.path().join("bootstrap.pem");
         std::fs::write(&bundle, bundle_pem).expect("bundle written");
-        let bootstrap = Bootstrap::TrustBundle { path: bundle, format: TrustBundleFormat::Pem };
+        let bootstrap = in_file(bundle);
         Self::start_bootstrapped(server, bootstrap, directory)
     }
 
@@ -91,7 +96,7 @@ impl Agent {
         let directory = tempfile::tempdir().expect("directory");
         let path = directory.path().join("bootstrap.pem");
         std::fs::write(&path, server.bundle_pem()).expect("bundle written");
-        Self::start_polling(server, Bootstrap::TrustBundle { path, format: TrustBundleFormat::Pem }, directory, pace)
+        Self::start_polling(server, in_file(path), directory, pace)
     }
 
     fn start_polling(server: &ScriptedServer, bootstrap: Bootstrap, directory: TempDir, pace: Pace) -> Self {
@@ -115,6 +120,7 @@ impl Agent {
             server: Server::new(&address.ip().to_string(), address.port(), &trust_domain, time.clone()),
             trust_domain,
             bootstrap,
+            rebootstrap: Rebootstrap { mode: RebootstrapMode::Never, delay: Duration::ZERO },
             attestor: Attestor::JoinToken(Some(JoinToken::new("token"))),
             keys: KeyStore::open(KeyPlace::Disk { directory: directory.path().to_owned() }, KeyOf::Agent),
             local_authority: None,

@@ -11,9 +11,9 @@ use ironroot_shell::clock::wall_unix;
 use ironroot_shell::command_line::doctor::Findings;
 use ironroot_shell::command_line::{counted, describe};
 
+use crate::bundle_source::{BundleSource, Occasion};
 use crate::config::{Bootstrap, ServerConfig};
 use crate::server_channel::{ChannelError, Doubt, Server, ServerRefusal};
-use crate::sync::read_bundle;
 use crate::trusted_time::TrustedTime;
 
 /// How long a server may take to answer.
@@ -32,7 +32,7 @@ pub(super) async fn look(
     (trust_domain, key_exchanges): (&TrustDomain, KeyExchanges),
     config: &ServerConfig,
 ) {
-    let Bootstrap::TrustBundle { path, format } = &config.bootstrap else {
+    let Bootstrap::TrustBundle(source) = &config.bootstrap else {
         let next = "trust_bundle_path, with what ironroot-server bundle show prints";
         return findings.doubtful(
             about("trust bundle", config),
@@ -40,19 +40,28 @@ pub(super) async fn look(
             next,
         );
     };
-    let bundle = match read_bundle(path, *format, trust_domain) {
+    let time = TrustedTime::new();
+    let server = Server::new(&config.address, config.port, trust_domain, time.clone()).agreeing_on(key_exchanges);
+    let occasion = Occasion {
+        trust_domain,
+        server: server.host_and_port(),
+        is_rebootstrap: false,
+        attempts: 1,
+        began_unix: wall_unix(),
+        time: &TrustedTime::new(),
+        exchanges: key_exchanges,
+    };
+    let bundle = match source.bundle(&occasion).await {
         Ok(bundle) => bundle,
         Err(error) => {
-            let next = format!("on the server: ironroot-server bundle show; as {}", path.display());
+            let next = next_step(source);
             return findings.fault(about("trust bundle", config), describe(&error), next);
         }
     };
     findings.good(
         about("trust bundle", config),
-        format!("{} has {}", path.display(), counted(bundle.authorities().len(), "authority", "authorities")),
+        format!("{} has {}", place(source), counted(bundle.authorities().len(), "authority", "authorities")),
     );
-    let time = TrustedTime::new();
-    let server = Server::new(&config.address, config.port, trust_domain, time.clone()).agreeing_on(key_exchanges);
     let asked = async {
         let channel = server.bootstrap(bundle.anchors().clone(), Doubt::Refused).await?;
         Ok::<_, ChannelError>(BundleClient::new(channel).get_bundle(GetBundleRequest::default()).await)
@@ -79,6 +88,30 @@ pub(super) async fn look(
             format!("{} has not answered for {} s", server.address(), PATIENCE.as_secs()),
             reach(&server),
         ),
+    }
+}
+
+/// Where the bundle is, for people.
+fn place(source: &BundleSource) -> String {
+    match source {
+        BundleSource::File { path, .. } => path.display().to_string(),
+        BundleSource::Web { url, .. } => url.to_string(),
+        BundleSource::Socket { socket, .. } | BundleSource::WorkloadApi { socket } => socket.display().to_string(),
+    }
+}
+
+/// What to do where there is none.
+fn next_step(source: &BundleSource) -> String {
+    match source {
+        BundleSource::File { path, .. } => format!("on the server: ironroot-server bundle show; as {}", path.display()),
+        BundleSource::Web { url, .. } => format!("curl -v {url}"),
+        BundleSource::Socket { url, socket, .. } => format!("curl -v --unix-socket {} {url}", socket.display()),
+        BundleSource::WorkloadApi { socket } => {
+            format!(
+                "ironroot-agent api fetch x509 -socketPath {}, as the user that this agent runs as",
+                socket.display()
+            )
+        }
     }
 }
 

@@ -47,13 +47,13 @@ pub(in crate::cli) struct Flags {
     /// Do not serve the Workload API
     #[arg(long = "disableWorkloadAPI")]
     disable_workload_api: bool,
-    /// Nothing to do: there is no rebootstrapping yet
+    /// How long the server is not believed before the configured bundle takes the place of the one that is held, such as 10m
     #[arg(long = "rebootstrapDelay", value_name = "DURATION")]
     rebootstrap_delay: Option<String>,
-    /// never; auto and always are not there yet
+    /// Whether it does: never, auto (where the agent may attest again) or always
     #[arg(long = "rebootstrapMode", value_name = "MODE")]
     rebootstrap_mode: Option<String>,
-    /// Not there yet: a bundle comes from a file
+    /// URL of the certificates that the server is recognised by, https://
     #[arg(long = "trustBundleUrl", value_name = "URL")]
     trust_bundle_url: Option<String>,
 }

@@ -190,6 +190,7 @@ fn record_survives() {
         left: Some(5),
         attested_boot: "a-boot".into(),
         newest_authority: Some(6),
+        disbelieved_since: Some(17),
         local_authority: Some(KeptAuthority { proof: vec![b"svid".to_vec(), b"ca".to_vec()], left: 6 }),
         local_jwt_key: Some(KeptJwtKey { key_id: "7".into(), span: Span { not_before: 1, not_after: 9 }, left: 8 }),
     };

@@ -1,9 +1,9 @@
-//! The URL of a bundle endpoint.
+//! The URL of a bundle endpoint, or of another web server.
 
 use std::fmt;
 
+use http::Uri;
 use thiserror::Error;
-use tonic::codegen::http::Uri;
 
 /// Longest URL accepted, bytes. Ours: what HTTP servers take of a request's first line.
 pub const MAX_URL_BYTES: usize = 2048;
@@ -68,6 +68,15 @@ impl EndpointUrl {
         Ok(Self { text: text.to_owned(), uri })
     }
 
+    /// Where an answer from here leads to: whole, or a path at the same place. It is held to what any endpoint is.
+    //= FED-08 SPIFFE Federation 5.2.1.1: "MUST have the scheme set to `https` and MUST NOT include userinfo in the authority component"
+    pub fn led_to(&self, location: &str) -> Result<Self, UrlError> {
+        match (location.starts_with('/') && !location.starts_with("//"), self.uri.authority()) {
+            (true, Some(authority)) => Self::parse(&format!("https://{authority}{location}")),
+            _ => Self::parse(location),
+        }
+    }
+
     /// As it was written.
     pub fn as_str(&self) -> &str {
         &self.text
@@ -81,6 +90,16 @@ impl EndpointUrl {
     /// The name or address to connect to, without brackets.
     pub fn host(&self) -> &str {
         self.uri.host().unwrap_or_default().trim_matches(['[', ']'])
+    }
+
+    /// What is asked for there: path and query.
+    pub fn path(&self) -> &str {
+        self.uri.path_and_query().map_or("/", |path| path.as_str())
+    }
+
+    /// Host and port as they are written.
+    pub fn authority(&self) -> &str {
+        self.uri.authority().map_or("", |authority| authority.as_str())
     }
 
     /// The TCP port to connect to.

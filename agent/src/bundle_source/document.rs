@@ -1,4 +1,4 @@
-//! First contact: which server to believe while there is no certificate of our own.
+//! A bundle as a document: certificates in PEM, or SPIFFE's.
 
 use std::path::Path;
 
@@ -10,15 +10,25 @@ use ironroot_text::{FileError, HumanFile};
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::config::TrustBundleFormat;
+use super::{WebError, WorkloadApiError};
 use crate::server_answers::{AnswerRefusal, TrustBundle};
 
-/// Largest trust bundle file accepted, bytes.
-const MAX_BUNDLE_FILE_BYTES: usize = 1024 * 1024;
+/// Largest document accepted, bytes.
+pub(super) const MAX_BUNDLE_BYTES: usize = 1024 * 1024;
+
+/// Format of a trust bundle.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TrustBundleFormat {
+    /// Certificates in PEM, one after the other.
+    #[default]
+    Pem,
+    /// A SPIFFE bundle document (JWKS).
+    Spiffe,
+}
 
 /// Why the configured trust bundle cannot be used.
 #[derive(Debug, Error)]
-pub enum BootstrapError {
+pub enum BundleSourceError {
     /// The file cannot be read, or is no text.
     #[error("there is no trust bundle; write what \"ironroot-server bundle show\" prints into this file")]
     File(#[from] FileError),
@@ -26,14 +36,23 @@ pub enum BootstrapError {
     #[error("the trust bundle file could not be read; it is tried again")]
     Unread,
     /// The file was to be PEM and holds something else, or a damaged certificate.
-    #[error("the trust bundle file is not PEM certificates")]
+    #[error("the trust bundle is not PEM certificates")]
     Pem(#[source] CertificateError),
     /// Not a SPIFFE bundle document.
-    #[error("the trust bundle file is not a SPIFFE bundle document: {0}")]
+    #[error("the trust bundle is not a SPIFFE bundle document: {0}")]
     Document(String),
     /// What was read is no bundle: no authority, too many, or a certificate that may not sign.
-    #[error("the trust bundle file cannot be used")]
+    #[error("the trust bundle cannot be used")]
     Content(#[from] AnswerRefusal),
+    /// Neither text nor anything that could be one of both.
+    #[error("the trust bundle is no text")]
+    Text(#[source] std::str::Utf8Error),
+    /// No web server, and no program behind a socket, has one.
+    #[error("the trust bundle could not be fetched")]
+    Web(#[from] WebError),
+    /// No other agent has one.
+    #[error("the trust bundle could not be fetched")]
+    WorkloadApi(#[from] WorkloadApiError),
 }
 
 /// A SPIFFE bundle document. Source: SPIFFE_Trust_Domain_and_Bundle.md §4.
@@ -50,21 +69,30 @@ struct Jwk {
     x5c: Vec<String>,
 }
 
-/// Reads the configured trust bundle. Read anew at each first contact: the operator may have replaced it.
+/// Reads the trust bundle of a file.
 pub fn read_bundle(
     path: &Path,
     format: TrustBundleFormat,
     trust_domain: &TrustDomain,
-) -> Result<TrustBundle, BootstrapError> {
-    let file = HumanFile::regular(path, MAX_BUNDLE_FILE_BYTES)?;
+) -> Result<TrustBundle, BundleSourceError> {
+    let file = HumanFile::regular(path, MAX_BUNDLE_BYTES)?;
     parse_bundle(file.text(), format, trust_domain)
+}
+
+/// The bundle of a document that was fetched.
+pub(super) fn parse_bytes(
+    bytes: &[u8],
+    format: TrustBundleFormat,
+    trust_domain: &TrustDomain,
+) -> Result<TrustBundle, BundleSourceError> {
+    parse_bundle(std::str::from_utf8(bytes).map_err(BundleSourceError::Text)?, format, trust_domain)
 }
 
 fn parse_bundle(
     text: &str,
     format: TrustBundleFormat,
     trust_domain: &TrustDomain,
-) -> Result<TrustBundle, BootstrapError> {
+) -> Result<TrustBundle, BundleSourceError> {
     let authorities = match format {
         TrustBundleFormat::Pem => pem_authorities(text)?,
         TrustBundleFormat::Spiffe => document_authorities(text)?,
@@ -72,19 +100,19 @@ fn parse_bundle(
     Ok(TrustBundle::new(trust_domain, authorities.iter().map(|der| (der.as_slice(), false)))?)
 }
 
-fn pem_authorities(text: &str) -> Result<Vec<Vec<u8>>, BootstrapError> {
-    let certificates = Certificate::parse_pem(text).map_err(BootstrapError::Pem)?;
+fn pem_authorities(text: &str) -> Result<Vec<Vec<u8>>, BundleSourceError> {
+    let certificates = Certificate::parse_pem(text).map_err(BundleSourceError::Pem)?;
     Ok(certificates.iter().map(|c| c.der().to_vec()).collect())
 }
 
-fn document_authorities(text: &str) -> Result<Vec<Vec<u8>>, BootstrapError> {
-    let document: Document = serde_json::from_str(text).map_err(|e| BootstrapError::Document(e.to_string()))?;
+fn document_authorities(text: &str) -> Result<Vec<Vec<u8>>, BundleSourceError> {
+    let document: Document = serde_json::from_str(text).map_err(|e| BundleSourceError::Document(e.to_string()))?;
     //= TDB-05 SPIFFE Trust Domain and Bundle 4.2.2: "or an unknown `use` value MUST ignore the entire JWK element"
     let x509 = document.keys.iter().filter(|key| key.purpose == "x509-svid");
     //= X509-18 X509-SVID 6.2: "If `x5c` is not set, or is empty, then the entry MUST be ignored."
     //= X509-19 X509-SVID 6.2: "then all but the first MUST be ignored"
     let first = x509.filter_map(|key| key.x5c.first());
-    first.map(|der| STANDARD.decode(der).map_err(|e| BootstrapError::Document(e.to_string()))).collect()
+    first.map(|der| STANDARD.decode(der).map_err(|e| BundleSourceError::Document(e.to_string()))).collect()
 }
 
 #[cfg(test)]
@@ -98,7 +126,7 @@ mod tests {
         params.self_signed(&KeyPair::generate().expect("key")).expect("root")
     }
 
-    fn parse(text: &str, format: TrustBundleFormat) -> Result<TrustBundle, BootstrapError> {
+    fn parse(text: &str, format: TrustBundleFormat) -> Result<TrustBundle, BundleSourceError> {
         parse_bundle(text, format, &TrustDomain::new("td").expect("legal"))
     }
 
@@ -161,17 +189,17 @@ mod tests {
     #[test]
     fn refuses_empty_and_unusable_files() {
         let refused = |text: &str, format| parse(text, format).expect_err("refused");
-        assert!(matches!(refused("", TrustBundleFormat::Pem), BootstrapError::Pem(_)));
-        assert!(matches!(refused("{}", TrustBundleFormat::Spiffe), BootstrapError::Document(_)));
+        assert!(matches!(refused("", TrustBundleFormat::Pem), BundleSourceError::Pem(_)));
+        assert!(matches!(refused("{}", TrustBundleFormat::Spiffe), BundleSourceError::Document(_)));
         assert!(matches!(
             refused("{\"keys\":[]}", TrustBundleFormat::Spiffe),
-            BootstrapError::Content(AnswerRefusal::EmptyBundle)
+            BundleSourceError::Content(AnswerRefusal::EmptyBundle)
         ));
         let leaf = CertificateParams::new(Vec::new()).expect("params");
         let leaf = leaf.self_signed(&KeyPair::generate().expect("key")).expect("leaf");
         assert!(matches!(
             refused(&leaf.pem(), TrustBundleFormat::Pem),
-            BootstrapError::Content(AnswerRefusal::NotAnAuthority)
+            BundleSourceError::Content(AnswerRefusal::NotAnAuthority)
         ));
     }
 }

@@ -6,13 +6,18 @@ use ironroot_api::tls::KeyExchanges;
 use rustls::{ClientConfig, RootCertStore};
 
 /// What both ends of HTTP over TLS call it.
-const ALPN: &[u8] = b"http/1.1";
+pub const ALPN: &[u8] = b"http/1.1";
 
-/// By the authorities of this machine, or those of the file that `SSL_CERT_FILE` names; none if there are none. Blocks: it reads files.
-pub fn client_config(exchanges: KeyExchanges) -> Option<Arc<ClientConfig>> {
+/// The authorities of this machine, or those of the file that `SSL_CERT_FILE` names; there may be none. Blocks: it reads files.
+pub fn authorities() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    client_config_with(roots, exchanges)
+    roots
+}
+
+/// By the [`authorities`] of this machine; none if there are none. Blocks: it reads files.
+pub fn client_config(exchanges: KeyExchanges) -> Option<Arc<ClientConfig>> {
+    client_config_with(authorities(), exchanges)
 }
 
 /// By these authorities; none if there are none.
