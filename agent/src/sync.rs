@@ -327,6 +327,10 @@ impl Synchronizer {
 
     async fn sync_or_attest(&mut self) -> Result<(), SyncError> {
         match self.sync().await {
+            // The agent had no certificate any more, and attested at once.
+            Err(error) if error.denial() == Some(Denial::NotAttested) && error.is_of_an_attestation() => {
+                Err(self.evicted_if_final(error))
+            }
             Err(error) if error.denial() == Some(Denial::NotAttested) => {
                 self.give_up_local_authority().await;
                 match self.attest().await {

@@ -274,3 +274,35 @@ fn an_identity_that_was_removed_cannot_be_put_back_within_the_hour() {
     device.expect_log("an older file was put back");
     assert!(device.fetch(60_002).is_err(), "{}", device.log());
 }
+
+/// A device that was off when it was given up, until its own certificate had ended, though not what it serves.
+#[test]
+fn a_device_that_was_given_up_while_it_was_off_serves_nothing_once_the_server_has_said_so() {
+    const AGENT_TTL: Duration = Duration::from_secs(4);
+    let maker = Manufacturer::new("Toy TPM Works").expect("maker");
+    let mut device = Device::manufacture(&maker);
+    let mut server = Server::start(&ServerOptions { agent_ttl: "4s", ..Default::default() });
+    server.import_devices(&format!("ek_sha256\n{}\n", device.ek_sha256()));
+    server.create_entry(&device.agent_id(), "/alice", &[&format!("unix:uid:{ALICE}")], &[]);
+    device.provision(&server, &AgentOptions::default());
+    device.start();
+    device.expect_sealed(1);
+    device.kill_agent();
+    let killed = Instant::now();
+    server.cli(&["agent", "evict", "-spiffeID", &device.agent_id()]);
+    server.cli(&["device", "delete", device.ek_sha256()]);
+    expect_within(DEADLINE, "its certificate ends", String::new, || killed.elapsed() > AGENT_TTL);
+    device.start();
+    device.expect_log("the stored agent certificate has ended");
+    device.expect_log("evicted: the server does not know this agent any more");
+    let refused = device.fetch(ALICE).expect_err("nothing is served");
+    assert!(refused.contains("PermissionDenied"), "{refused}");
+    device.expect_sealed(0);
+    // Nor after the next start, without the server.
+    server.kill();
+    device.kill_agent();
+    device.start();
+    let restored = || device.log().matches("identities restored from the sealed cache").count() == 2;
+    expect_within(DEADLINE, "it starts from what it has kept", || device.log(), restored);
+    device.fetch(ALICE).expect_err("nothing came back");
+}

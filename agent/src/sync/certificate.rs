@@ -35,13 +35,14 @@ impl Synchronizer {
         let attests = agent.reattestable || is_refused || self.is_ended_in_all_likelihood(&agent.svid, &moment);
         let replaced = if attests { self.attest().await } else { self.renew().await };
         match replaced {
-            // This one is the turn's to decide: it may be an eviction.
-            Err(error) if error.denial() == Some(Denial::NotAttested) => Err(error),
-            Err(error) if error.denial() == Some(Denial::Reattest) && !matches!(error, SyncError::Attestation(_)) => {
+            // This one is the turn's to decide: it may be an eviction. An attestation that is refused is none while the server takes the
+            // certificate.
+            Err(error) if error.denial() == Some(Denial::NotAttested) && !error.is_of_an_attestation() => Err(error),
+            Err(error) if error.denial() == Some(Denial::Reattest) && !error.is_of_an_attestation() => {
                 warn!(error = %describe(&error), server = self.parts.server.address(), "the server wants this agent to attest again");
                 self.attest().await
             }
-            Err(error) if error.denial().is_none() => {
+            Err(error) if error.denial() == Some(Denial::NotAttested) || error.denial().is_none() => {
                 warn!(error = %describe(&error), server = self.parts.server.address(), "the agent's certificate could not be replaced yet");
                 let pause = self.pause_after(&error);
                 self.standing.agent_mut().into_iter().for_each(|agent| agent.postpone(pause, Instant::now()));

@@ -118,6 +118,11 @@ impl SyncError {
         }
     }
 
+    /// Whether it is an attestation that failed.
+    pub fn is_of_an_attestation(&self) -> bool {
+        matches!(self, Self::Attestation(_))
+    }
+
     /// Whether attestation failed because this agent has nothing to attest with, or because the server decided against it;
     /// not because it, its store or the way to it is ill.
     pub fn cannot_attest(&self) -> bool {

@@ -178,7 +178,9 @@ impl Synchronizer {
 
     /// The server does not know this agent, and it cannot attest again: nothing is served any more, and what is kept goes.
     pub(super) fn evicted_if_final(&mut self, error: SyncError) -> SyncError {
-        if !error.cannot_attest() || !self.standing.evict(Instant::now()) {
+        // A device that nobody has enrolled yet has nothing to lose.
+        let is_new = matches!(self.standing, Standing::New) && self.ledger.is_empty();
+        if is_new || !error.cannot_attest() || !self.standing.evict(Instant::now()) {
             return error;
         }
         self.parts.local_authority.iter_mut().for_each(LocalAuthority::forget);

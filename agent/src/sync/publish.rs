@@ -130,9 +130,10 @@ impl Synchronizer {
     }
 
     /// Writes what must be written; how long the rest may wait. An agent that knows neither itself nor an identity writes
-    /// nothing: what is on the disk, though it was refused at the start, may be good again after the next one.
+    /// nothing: what is on the disk, though it was refused at the start, may be good again after the next one. Unless that is what was
+    /// taken away.
     pub(super) async fn keep(&mut self, flush: bool) -> Option<Duration> {
-        if self.standing.agent().is_none() && self.ledger.is_empty() {
+        if self.standing.agent().is_none() && self.ledger.is_empty() && !self.changes.removal {
             return None;
         }
         let refresh = within_age(REFRESH_INTERVAL, self.lasts_unconfirmed());

@@ -9,8 +9,10 @@ pub enum Fault {
     Type,
     /// The message's: it can never be right.
     Message,
-    /// The node's: it has not proven what it must, or nobody has enrolled it.
+    /// The node's: it has not proven what it must.
     Node,
+    /// The node's: nobody has enrolled it, or nobody has any more.
+    Unknown,
     /// The node's, and an operator has said so: it is banned.
     Banned,
     /// The data store's: it cannot be read or written.

@@ -56,7 +56,8 @@ pub(super) fn fault(refusal: &TpmRefusal) -> Fault {
     match refusal {
         TpmRefusal::Tpm(refusal) if refusal.is_of_the_message() => Fault::Message,
         TpmRefusal::Pem | TpmRefusal::NoKey | TpmRefusal::Tpm12 => Fault::Message,
-        TpmRefusal::Tpm(_) | TpmRefusal::Key(_) | TpmRefusal::CreationData | TpmRefusal::Unknown { .. } => Fault::Node,
+        TpmRefusal::Unknown { .. } => Fault::Unknown,
+        TpmRefusal::Tpm(_) | TpmRefusal::Key(_) | TpmRefusal::CreationData => Fault::Node,
     }
 }
 

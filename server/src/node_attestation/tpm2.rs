@@ -105,12 +105,14 @@ impl Tpm2Refusal {
     pub(super) fn fault(self) -> Fault {
         match self {
             Self::NotAdmitted(NotAdmitted::Banned { .. }) => Fault::Banned,
+            Self::NotAdmitted(NotAdmitted::NotEnrolled { .. })
+            | Self::Evidence(Refusal::NotEnrolled)
+            | Self::ApprovalPending { .. } => Fault::Unknown,
             Self::Evidence(_)
             | Self::Contradiction { .. }
-            | Self::NotAdmitted(_)
+            | Self::NotAdmitted(NotAdmitted::Evidence(_))
             | Self::BootPolicy { .. }
-            | Self::WeakChip { .. }
-            | Self::ApprovalPending { .. } => Fault::Node,
+            | Self::WeakChip { .. } => Fault::Node,
         }
     }
 }

@@ -249,6 +249,7 @@ fn attestation_status(error: AttestationError) -> Status {
         Fault::Type => Status::failed_precondition(message),
         Fault::Message => Status::invalid_argument(message),
         Fault::Node => Status::permission_denied(message),
+        Fault::Unknown => permission_denied(Reason::AgentNotAttested, &message),
         Fault::Banned => permission_denied(Reason::AgentBanned, &message),
         Fault::Store(cause) => store_status(cause),
     }
