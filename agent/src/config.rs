@@ -10,6 +10,7 @@ mod plugins;
 mod sds;
 mod servers;
 mod tpm;
+mod verifiers;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -26,7 +27,7 @@ use ironroot_shell::telemetry::{Telemetry, read_telemetry};
 pub(crate) use broker::PID_REFERENCE;
 pub use ironroot_shell::settings::{ConfigErrors, Override};
 
-pub use crate::endpoints::{Brokers, Delegates, ReferenceTypes, SdsConfig};
+pub use crate::endpoints::{Brokers, Delegates, ReferenceTypes, SdsConfig, VerifierPolicy};
 pub use crate::node_attestation::{JoinToken, NodeAttestor};
 use crate::sealed_cache::SignedStates;
 use crate::token::LazyToken;
@@ -56,6 +57,8 @@ pub struct AgentConfig {
     pub wit_svids: bool,
     /// What links to the server, and to a kubelet, may agree on.
     pub key_exchanges: KeyExchanges,
+    /// What those are told there who verify SVIDs of others.
+    pub verifiers: VerifierPolicy,
     /// How it serves Envoy's secrets there, if it does.
     pub secrets: Option<SdsConfig>,
     /// The admin socket, if there is one.
@@ -265,6 +268,7 @@ fn read(root: &Section<'_>) -> Option<AgentConfig> {
     let admin_socket_path = admin_socket::read_path(&agent);
     let delegates = admin_socket::read_delegates(&agent, block.as_ref().map(|block| &block.trust_domain));
     let workload_api = !agent.boolean("disable_workload_api").unwrap_or(false);
+    let verifiers = verifiers::read(&agent);
     agent_block::refuse_unsupported(&agent);
     agent.finish();
     let (block, plugins) = block.zip(plugins)?;
@@ -280,6 +284,7 @@ fn read(root: &Section<'_>) -> Option<AgentConfig> {
         socket_path: block.socket_path,
         workload_api,
         wit_svids: block.wit_svids,
+        verifiers,
         key_exchanges: block.key_exchanges,
         secrets,
         admin_socket_path,

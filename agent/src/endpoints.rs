@@ -28,6 +28,7 @@ mod shown;
 mod status;
 mod tally;
 mod tenancy;
+mod verifiers;
 mod workload_api;
 
 use std::convert::Infallible;
@@ -59,6 +60,7 @@ pub use delegated::Delegates;
 pub use door::Api;
 pub use secrets::SdsConfig;
 pub use tally::Tally;
+pub use verifiers::VerifierPolicy;
 
 use crate::hardware_keys::HardwareKeys;
 use crate::identities::Identities;
@@ -112,6 +114,8 @@ pub struct WorkloadApiConfig {
     pub workload_api: bool,
     /// Whether WIT-SVIDs are a part of it.
     pub wit_svids: bool,
+    /// What those are told who verify SVIDs of others.
+    pub verifiers: VerifierPolicy,
     /// How Envoy's secrets are served, if they are.
     pub secrets: Option<SdsConfig>,
     /// The admin socket, if there is one.
@@ -185,7 +189,7 @@ pub fn serve_workload_api(
     let attestor = Arc::new(config.attestor);
     let (stop, stopping) = watch::channel(false);
     let tally = sources.tally.clone();
-    let serving = Serving::new(attestor.clone(), admission.clone(), sources, stopping.clone());
+    let serving = Serving::new(attestor.clone(), admission.clone(), config.verifiers, sources, stopping.clone());
     let gate = Gate { admission, attestor, writers: config.connection_writer, tally };
     let (api, wit_svids, secrets) = (config.workload_api, config.wit_svids, config.secrets.is_some());
     let socket = Socket::Workloads { api, wit_svids, secrets };

@@ -268,6 +268,7 @@ fn workload_api(config: &AgentConfig) -> Result<WorkloadApiConfig, RunError> {
         subordinate_uids: SubordinateUids::of_system(),
         workload_api: config.workload_api,
         wit_svids: config.wit_svids,
+        verifiers: config.verifiers.clone(),
         secrets: config.secrets.clone(),
         admin: None,
         broker: None,

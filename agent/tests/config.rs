@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ironroot_agent::config::{
     AgentConfig, Bootstrap, BrokerConfig, ConfigErrors, KeyManager, LocalJwtConfig, NodeAttestor, Override,
-    PasswordSource, ReferenceTypes, SdsConfig, TrustBundleFormat, WorkloadAttestors,
+    PasswordSource, ReferenceTypes, SdsConfig, TrustBundleFormat, VerifierPolicy, WorkloadAttestors,
 };
 use ironroot_agent::node_attestation::KeySource;
 use ironroot_api::SpiffeId;
@@ -983,4 +983,24 @@ fn a_ca_of_its_own_is_for_an_agent_that_says_so_within_bounds_and_with_one_serve
     assert!(found.contains("make key_label at most 25 bytes long"), "{found}");
     let found = mistakes(&minimal("local_authority { jwt_svids = true }", &plugins)).join("\n");
     assert!(found.contains("make key_label at most 24 bytes long"), "{found}");
+}
+
+#[test]
+fn what_verifiers_are_told_is_spires_unless_the_file_says_more() {
+    assert_eq!(read(&minimal("", TOKEN)).expect("loads").verifiers, VerifierPolicy::default());
+    let all = read(&minimal("allowed_foreign_jwt_claims = [\"email\", \"groups\"]", TOKEN)).expect("loads").verifiers;
+    assert_eq!(all.foreign_claims.into_iter().collect::<Vec<_>>(), ["email", "groups"]);
+    for (line, words) in [
+        ("allowed_foreign_jwt_claims = \"email\"", "agent.allowed_foreign_jwt_claims: expected a list"),
+        (
+            "allowed_foreign_jwt_claims = [\"email\", \"\"]",
+            "agent.allowed_foreign_jwt_claims: \"\": no claim has this name",
+        ),
+    ] {
+        let found = mistakes(&minimal(line, TOKEN));
+        assert!(
+            found.len() == 1 && found[0].starts_with("agent.conf:4: ") && found[0].contains(words),
+            "{words} in {found:?}"
+        );
+    }
 }

@@ -7,13 +7,15 @@ mod signer;
 
 use std::sync::Arc;
 
-use ironroot_agent::endpoints::Limits;
+use ironroot_agent::endpoints::{Limits, VerifierPolicy};
 use ironroot_agent::federated_bundles::FederatedBundles;
 use ironroot_agent::identities::{Identities, Identity};
-use ironroot_agent::server_answers::{EntryTerms, ForeignBundle};
+use ironroot_agent::server_answers::{EntryTerms, ForeignBundle, TrustBundle};
 use ironroot_agent::trusted_time::system_unix;
 use ironroot_api::pb::types;
-use ironroot_api::pb::workload::{JwtBundlesRequest, ValidateJwtsvidRequest, X509BundlesRequest};
+use ironroot_api::pb::workload::{
+    JwtBundlesRequest, ValidateJwtsvidRequest, ValidateJwtsvidResponse, X509BundlesRequest,
+};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 use serde_json::json;
 use served::{NOW, Served, asking, next, patiently, td, terms};
@@ -57,8 +59,12 @@ fn publish(served: &Served, identity: &Arc<Identity>, bundles: &[Arc<ForeignBund
 }
 
 async fn validate(served: &Served, svid: &str) -> Result<String, Status> {
+    Ok(validated(served, svid).await?.spiffe_id)
+}
+
+async fn validated(served: &Served, svid: &str) -> Result<ValidateJwtsvidResponse, Status> {
     let request = ValidateJwtsvidRequest { audience: "me".to_owned(), svid: svid.to_owned() };
-    Ok(served.client().await.validate_jwtsvid(asking(request)).await?.into_inner().spiffe_id)
+    Ok(served.client().await.validate_jwtsvid(asking(request)).await?.into_inner())
 }
 
 //= FED-05 TDB-08 WLA-04 WLA-08
@@ -131,5 +137,39 @@ async fn a_token_of_another_trust_domain_is_judged_by_its_own_keys_and_for_who_h
     ] {
         let refused = validate(&served, &token).await.expect_err(why);
         assert!(refused.message().contains(why), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn of_a_token_of_another_trust_domain_only_the_claims_that_are_allowed_are_told() {
+    let (own, friend) = (Signer::new(), Signer::new());
+    let always = ["aud", "exp", "sub"];
+    for (allowed, told_of_foreign) in [
+        (&[][..], &always[..]),
+        (&["email", "nobody_has_it"], &["aud", "email", "exp", "sub"]),
+        (&["sub", "iat", "email", "groups"], &["aud", "email", "exp", "groups", "iat", "sub"]),
+    ] {
+        let foreign_claims = allowed.iter().map(|&claim| claim.to_owned()).collect();
+        let served = Served::with(|config| config.verifiers = VerifierPolicy { foreign_claims });
+        let identity = identity(&served, &["friend"]);
+        let bundle = TrustBundle::clone(&served.authority.bundle()).with_jwt(&[own.wire("k")], 0);
+        let mut federated = FederatedBundles::default();
+        assert!(federated.add(foreign("friend", &[], &[friend.wire("k")])));
+        let all = Identities::try_new(td("td"), vec![identity], Arc::new(bundle)).expect("sound");
+        served.publisher.send_replace(Arc::new(all.with_federated(federated)));
+        for (signer, of, told) in
+            [(&friend, "friend", told_of_foreign), (&own, "td", &["aud", "email", "exp", "groups", "iat", "sub"])]
+        {
+            let (id, now) = (format!("spiffe://{of}/web"), system_unix());
+            let claims =
+                json!({ "sub": id, "aud": "me", "exp": now + 300, "iat": now, "email": "a@b", "groups": ["x"] });
+            let answer = validated(&served, &signer.sign(&claims)).await.expect("good");
+            let found: Vec<_> = answer.claims.expect("claims").fields.into_keys().collect();
+            assert_eq!(
+                (answer.spiffe_id, found.iter().map(String::as_str).collect::<Vec<_>>().as_slice()),
+                (id, told),
+                "{allowed:?}"
+            );
+        }
     }
 }

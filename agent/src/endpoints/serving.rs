@@ -38,7 +38,7 @@ use super::broker::AuthenticatedBroker;
 use super::caller::Known;
 use super::door::Admitted;
 use super::tally::Tally;
-use super::{NowUnix, Sources};
+use super::{NowUnix, Sources, VerifierPolicy};
 use crate::hardware_keys::HardwareKeys;
 use crate::identities::Identities;
 use crate::jwt_svids::JwtSvids;
@@ -71,6 +71,7 @@ pub(super) struct Serving(Arc<State>);
 struct State {
     attestor: Arc<UnixAttestor>,
     admission: Admission,
+    verifiers: VerifierPolicy,
     identities: watch::Receiver<Arc<Identities>>,
     requests: Requests,
     jwt_svids: JwtSvids,
@@ -131,6 +132,7 @@ impl Serving {
     pub fn new(
         attestor: Arc<UnixAttestor>,
         admission: Admission,
+        verifiers: VerifierPolicy,
         sources: Sources,
         stopping: watch::Receiver<bool>,
     ) -> Self {
@@ -139,6 +141,7 @@ impl Serving {
         Self(Arc::new(State {
             attestor,
             admission,
+            verifiers,
             identities,
             requests,
             jwt_svids,
@@ -176,6 +179,11 @@ impl Serving {
         let admitted = request.extensions().get::<Admitted>();
         let broker = admitted.and_then(|admitted| admitted.caller().broker().cloned());
         broker.ok_or_else(|| Status::unauthenticated("a connection that proved no broker"))
+    }
+
+    /// What those are told who verify SVIDs of others.
+    pub fn verifiers(&self) -> &VerifierPolicy {
+        &self.0.verifiers
     }
 
     /// One of the turns of the user behind `uid`, for work that is not done by [`in_turn`](Self::in_turn); given back on drop.

@@ -17,7 +17,7 @@ use hyper_util::rt::TokioIo;
 use ironroot_agent::agent_key::WorkloadKey;
 use ironroot_agent::endpoints::{
     AdminSocketConfig, Delegates, EndpointError, Limits, NowUnix, SdsConfig, Sources, SubordinateUids, Tally,
-    WorkloadApiConfig, serve_workload_api,
+    VerifierPolicy, WorkloadApiConfig, serve_workload_api,
 };
 use ironroot_agent::hardware_keys::HardwareKeys;
 use ironroot_agent::identities::{Identities, Identity};
@@ -281,6 +281,7 @@ pub fn config(socket_path: PathBuf, limits: Limits) -> WorkloadApiConfig {
         subordinate_uids: SubordinateUids::default(),
         workload_api: true,
         wit_svids: false,
+        verifiers: VerifierPolicy::default(),
         secrets: Some(SdsConfig::default()),
         admin: None,
         broker: None,

@@ -79,7 +79,9 @@ impl WorkloadApi {
         let judge = move || validate(&token, &audience, (&bundle, &federated), &moment);
         let judged = serving.in_turn(&caller.peer, move |_, _| Ok(judge())).await?;
         let svid = judged.map_err(|refusal| self.not_valid(&caller, &refusal))?;
-        Ok(ValidateJwtsvidResponse { spiffe_id: svid.subject().to_string(), claims: Some(claims::of(&svid)) })
+        let is_own = svid.subject().is_member_of(all.trust_domain());
+        let claims = claims::of(&svid, |claim| is_own || serving.verifiers().tells_foreign(claim));
+        Ok(ValidateJwtsvidResponse { spiffe_id: svid.subject().to_string(), claims: Some(claims) })
     }
 
     fn not_valid(&self, caller: &Known, refusal: &JwtRefusal) -> Status {
