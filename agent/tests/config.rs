@@ -988,9 +988,12 @@ fn a_ca_of_its_own_is_for_an_agent_that_says_so_within_bounds_and_with_one_serve
 #[test]
 fn what_verifiers_are_told_is_spires_unless_the_file_says_more() {
     assert_eq!(read(&minimal("", TOKEN)).expect("loads").verifiers, VerifierPolicy::default());
-    let all = read(&minimal("allowed_foreign_jwt_claims = [\"email\", \"groups\"]", TOKEN)).expect("loads").verifiers;
+    let lines = "allowed_foreign_jwt_claims = [\"email\", \"groups\"] allow_unauthenticated_verifiers = true";
+    let all = read(&minimal(lines, TOKEN)).expect("loads").verifiers;
+    assert!(all.without_identity);
     assert_eq!(all.foreign_claims.into_iter().collect::<Vec<_>>(), ["email", "groups"]);
     for (line, words) in [
+        ("allow_unauthenticated_verifiers = \"yes\"", "agent.allow_unauthenticated_verifiers: expected true or false"),
         ("allowed_foreign_jwt_claims = \"email\"", "agent.allowed_foreign_jwt_claims: expected a list"),
         (
             "allowed_foreign_jwt_claims = [\"email\", \"\"]",

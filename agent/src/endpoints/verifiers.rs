@@ -11,6 +11,8 @@ pub struct VerifierPolicy {
     /// Claims of valid tokens of other trust domains that are told besides `sub`, `exp` and `aud`: what else stands in there their
     /// servers alone have decided. Of the own trust domain's tokens all are told.
     pub foreign_claims: BTreeSet<String>,
+    /// Whether callers of the Workload API that have no entry are told the own trust domain's bundle.
+    pub without_identity: bool,
 }
 
 impl VerifierPolicy {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ironroot_api::pb::workload::{JwtBundlesResponse, X509BundlesResponse, X509svid, X509svidResponse};
 use tonic::Status;
 
-use crate::endpoints::serving::{Question, Seen, View};
+use crate::endpoints::serving::{NEVER, Question, Seen, View};
 use crate::identities::Identity;
 use crate::server_answers::TrustBundle;
 
@@ -46,7 +46,10 @@ impl Question for X509Bundles {
     const WHAT: &'static str = "X.509 bundles";
 
     fn view(&self, seen: &Seen<'_>) -> Result<(View, Duration), Status> {
-        let lasts = seen.svids_last()?;
+        let lasts = match seen.are_bundles_for_all()? {
+            true => seen.next_end().unwrap_or(NEVER),
+            false => seen.svids_last()?,
+        };
         Ok((seen.view(), lasts))
     }
 
@@ -71,7 +74,7 @@ impl Question for JwtBundles {
     }
 
     fn view(&self, seen: &Seen<'_>) -> Result<(View, Duration), Status> {
-        let lasts = seen.entries_last()?;
+        let lasts = if seen.are_bundles_for_all()? { NEVER } else { seen.entries_last()? };
         Ok((seen.view(), lasts))
     }
 
