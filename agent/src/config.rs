@@ -27,6 +27,7 @@ use ironroot_shell::telemetry::{Telemetry, read_telemetry};
 pub(crate) use broker::PID_REFERENCE;
 pub use ironroot_shell::settings::{ConfigErrors, Override};
 
+pub use crate::agent_key::WorkloadKeyKind;
 pub use crate::endpoints::{Brokers, Delegates, ReferenceTypes, SdsConfig, VerifierPolicy};
 pub use crate::node_attestation::{JoinToken, NodeAttestor};
 use crate::sealed_cache::SignedStates;
@@ -53,6 +54,8 @@ pub struct AgentConfig {
     pub socket_path: PathBuf,
     /// Whether it serves the Workload API there.
     pub workload_api: bool,
+    /// What kind of keys it makes for workloads.
+    pub workload_keys: WorkloadKeyKind,
     /// Whether workloads may ask for WIT-SVIDs.
     pub wit_svids: bool,
     /// What links to the server, and to a kubelet, may agree on.
@@ -283,6 +286,7 @@ fn read(root: &Section<'_>) -> Option<AgentConfig> {
         data_dir: block.data_dir,
         socket_path: block.socket_path,
         workload_api,
+        workload_keys: block.workload_keys,
         wit_svids: block.wit_svids,
         verifiers,
         key_exchanges: block.key_exchanges,

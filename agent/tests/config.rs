@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ironroot_agent::config::{
     AgentConfig, Bootstrap, BrokerConfig, ConfigErrors, KeyManager, LocalJwtConfig, NodeAttestor, Override,
-    PasswordSource, ReferenceTypes, SdsConfig, TrustBundleFormat, VerifierPolicy, WorkloadAttestors,
+    PasswordSource, ReferenceTypes, SdsConfig, TrustBundleFormat, VerifierPolicy, WorkloadAttestors, WorkloadKeyKind,
 };
 use ironroot_agent::node_attestation::KeySource;
 use ironroot_api::SpiffeId;
@@ -509,7 +509,7 @@ fn every_mistake_is_reported_at_once_with_its_line() {
     trust_bundle_format = "der"
     join_token = "a"
     join_token_file = "/nonexistent/token"
-    workload_x509_svid_key_type = "rsa-2048"
+    workload_x509_svid_key_type = "rsa-1024"
     sds { default_svid_name = "ALL" }
     admin_socket_path = "/tmp/spire-agent/public/sub/admin.sock"
     authorized_delegates = ["spiffe://example.org/proxy", "proxy"]
@@ -539,7 +539,7 @@ plugins {
         "agent.conf:7: agent.trust_bundle_format: \"der\": not a bundle format: use pem or spiffe",
         "agent.conf:9: agent.join_token_file: give either join_token or join_token_file, not both",
         "agent.conf:9: agent.join_token_file: \"/nonexistent/token\": cannot read the file",
-        "agent.conf:10: agent.workload_x509_svid_key_type: \"rsa-2048\": not supported by ironroot-agent yet",
+        "agent.conf:10: agent.workload_x509_svid_key_type: \"rsa-1024\": not a key type: use ec-p256, ec-p384 or rsa-2048",
         "agent.conf:11: agent.sds.default_svid_name: the three names of this block must differ",
         "agent.conf:12: agent.admin_socket_path: the admin socket cannot be in the same directory or a subdirectory",
         "agent.conf:13: agent.authorized_delegates: \"proxy\": ",
@@ -736,17 +736,13 @@ fn a_bundle_may_be_spiffes_document_and_the_servers_place_is_what_the_file_names
 
 #[test]
 fn what_the_agent_does_anyway_may_be_asked_for_and_anything_else_is_refused() {
-    let lines = "rebootstrap_mode = \"never\" rebootstrap_delay = \"10m\" workload_x509_svid_key_type = \"ec-p256\"\n \
+    let lines = "rebootstrap_mode = \"never\" rebootstrap_delay = \"10m\"\n \
                  experimental { use_sync_authorized_entries = false sync_interval = \"7s\" }";
     let config = read(&minimal(lines, TOKEN)).expect("loads");
     assert_eq!(config.sync_interval, Duration::from_secs(7));
     for (line, words) in [
         ("rebootstrap_mode = \"always\"", "agent.rebootstrap_mode: \"always\": not supported by ironroot-agent yet"),
         ("rebootstrap_delay = \"soon\"", "agent.rebootstrap_delay: "),
-        (
-            "workload_x509_svid_key_type = \"rsa-2048\"",
-            "agent.workload_x509_svid_key_type: \"rsa-2048\": not supported",
-        ),
         ("workload_x509_svid_key_type = \"x\"", "agent.workload_x509_svid_key_type: \"x\": not a key type"),
         ("experimental { use_sync_authorized_entries = \"no\" }", "agent.experimental.use_sync_authorized_entries: "),
     ] {
@@ -1005,5 +1001,19 @@ fn what_verifiers_are_told_is_spires_unless_the_file_says_more() {
             found.len() == 1 && found[0].starts_with("agent.conf:4: ") && found[0].contains(words),
             "{words} in {found:?}"
         );
+    }
+}
+
+#[test]
+fn workloads_have_keys_of_spires_three_kinds() {
+    let kind = |line: &str| read(&minimal(line, TOKEN)).expect("loads").workload_keys;
+    assert_eq!(kind(""), WorkloadKeyKind::EcP256);
+    for (name, expected) in [
+        ("ec-p256", WorkloadKeyKind::EcP256),
+        ("EC-P384", WorkloadKeyKind::EcP384),
+        ("ec-p384", WorkloadKeyKind::EcP384),
+        ("rsa-2048", WorkloadKeyKind::Rsa2048),
+    ] {
+        assert_eq!(kind(&format!("workload_x509_svid_key_type = \"{name}\"")), expected);
     }
 }

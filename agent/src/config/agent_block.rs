@@ -14,7 +14,7 @@ use ironroot_text::HumanFile;
 
 use super::broker;
 use super::servers::{self, ServerConfig};
-use super::{BrokerConfig, JoinToken, OfflineCacheConfig, PROGRAM, TpmConfig};
+use super::{BrokerConfig, JoinToken, OfflineCacheConfig, PROGRAM, TpmConfig, WorkloadKeyKind};
 use crate::sealed_cache::SignedStates;
 
 /// Where the Workload API is unless the file says otherwise. Source: SPIRE.
@@ -38,6 +38,7 @@ pub(super) struct AgentBlock {
     pub(super) data_dir: PathBuf,
     pub(super) socket_path: PathBuf,
     pub(super) sync_interval: Duration,
+    pub(super) workload_keys: WorkloadKeyKind,
     pub(super) wit_svids: bool,
     pub(super) key_exchanges: KeyExchanges,
     pub(super) broker: Option<BrokerConfig>,
@@ -53,17 +54,14 @@ pub(super) fn read(agent: &Section<'_>) -> Option<AgentBlock> {
     agent.look("data_dir", || places::usable_directory(&data_dir));
     agent.look("socket_path", || places::usable_socket(&socket_path));
     let Experimental { sync_interval, wit_svids, key_exchanges, broker } = read_experimental(agent);
-    agent.parsed("workload_x509_svid_key_type", |text| match text {
-        "ec-p256" => Ok(()),
-        "ec-p384" | "rsa-2048" => Err("not supported by ironroot-agent yet: use ec-p256"),
-        _ => Err("not a key type: use ec-p256"),
-    });
+    let workload_keys = agent.parsed("workload_x509_svid_key_type", str::parse).unwrap_or_default();
     Some(AgentBlock {
         trust_domain: trust_domain?,
         servers: servers?,
         data_dir,
         socket_path,
         sync_interval,
+        workload_keys,
         wit_svids,
         key_exchanges,
         broker,
