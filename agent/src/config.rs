@@ -5,6 +5,7 @@ mod agent_block;
 mod broker;
 mod containers;
 mod local_authority;
+mod logged_selectors;
 mod password;
 mod plugins;
 mod sds;
@@ -28,7 +29,7 @@ pub(crate) use broker::PID_REFERENCE;
 pub use ironroot_shell::settings::{ConfigErrors, Override};
 
 pub use crate::agent_key::WorkloadKeyKind;
-pub use crate::endpoints::{Brokers, Delegates, ReferenceTypes, SdsConfig, VerifierPolicy};
+pub use crate::endpoints::{Brokers, Delegates, LoggedSelectors, ReferenceTypes, SdsConfig, VerifierPolicy};
 pub use crate::node_attestation::{JoinToken, NodeAttestor};
 use crate::sealed_cache::SignedStates;
 use crate::token::LazyToken;
@@ -62,6 +63,8 @@ pub struct AgentConfig {
     pub key_exchanges: KeyExchanges,
     /// What those are told there who verify SVIDs of others.
     pub verifiers: VerifierPolicy,
+    /// Which selectors of local processes stand in its log.
+    pub logged_selectors: LoggedSelectors,
     /// How it serves Envoy's secrets there, if it does.
     pub secrets: Option<SdsConfig>,
     /// The admin socket, if there is one.
@@ -271,7 +274,7 @@ fn read(root: &Section<'_>) -> Option<AgentConfig> {
     let admin_socket_path = admin_socket::read_path(&agent);
     let delegates = admin_socket::read_delegates(&agent, block.as_ref().map(|block| &block.trust_domain));
     let workload_api = !agent.boolean("disable_workload_api").unwrap_or(false);
-    let verifiers = verifiers::read(&agent);
+    let (verifiers, logged_selectors) = (verifiers::read(&agent), logged_selectors::read(&agent));
     agent_block::refuse_unsupported(&agent);
     agent.finish();
     let (block, plugins) = block.zip(plugins)?;
@@ -289,6 +292,7 @@ fn read(root: &Section<'_>) -> Option<AgentConfig> {
         workload_keys: block.workload_keys,
         wit_svids: block.wit_svids,
         verifiers,
+        logged_selectors,
         key_exchanges: block.key_exchanges,
         secrets,
         admin_socket_path,

@@ -19,6 +19,7 @@ mod exit;
 mod explain;
 mod hardware_key;
 mod health;
+mod logged_selectors;
 mod logger;
 mod paced;
 mod reflection;
@@ -58,6 +59,7 @@ pub use admission::{Limits, SubordinateUids};
 pub use broker::{BrokerSocketConfig, Brokers, ReferenceTypes};
 pub use delegated::Delegates;
 pub use door::Api;
+pub use logged_selectors::{LoggedSelectors, SelectorPrefix};
 pub use secrets::SdsConfig;
 pub use tally::Tally;
 pub use verifiers::VerifierPolicy;
@@ -116,6 +118,8 @@ pub struct WorkloadApiConfig {
     pub wit_svids: bool,
     /// What those are told who verify SVIDs of others.
     pub verifiers: VerifierPolicy,
+    /// Which selectors of callers stand in the log.
+    pub logged_selectors: LoggedSelectors,
     /// How Envoy's secrets are served, if they are.
     pub secrets: Option<SdsConfig>,
     /// The admin socket, if there is one.
@@ -189,7 +193,13 @@ pub fn serve_workload_api(
     let attestor = Arc::new(config.attestor);
     let (stop, stopping) = watch::channel(false);
     let tally = sources.tally.clone();
-    let serving = Serving::new(attestor.clone(), admission.clone(), config.verifiers, sources, stopping.clone());
+    let serving = Serving::new(
+        attestor.clone(),
+        admission.clone(),
+        (config.verifiers, config.logged_selectors),
+        sources,
+        stopping.clone(),
+    );
     let gate = Gate { admission, attestor, writers: config.connection_writer, tally };
     let (api, wit_svids, secrets) = (config.workload_api, config.wit_svids, config.secrets.is_some());
     let socket = Socket::Workloads { api, wit_svids, secrets };

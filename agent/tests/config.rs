@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ironroot_agent::config::{
-    AgentConfig, Bootstrap, BrokerConfig, ConfigErrors, KeyManager, LocalJwtConfig, NodeAttestor, Override,
-    PasswordSource, ReferenceTypes, SdsConfig, TrustBundleFormat, VerifierPolicy, WorkloadAttestors, WorkloadKeyKind,
+    AgentConfig, Bootstrap, BrokerConfig, ConfigErrors, KeyManager, LocalJwtConfig, LoggedSelectors, NodeAttestor,
+    Override, PasswordSource, ReferenceTypes, SdsConfig, TrustBundleFormat, VerifierPolicy, WorkloadAttestors,
+    WorkloadKeyKind,
 };
 use ironroot_agent::node_attestation::KeySource;
 use ironroot_api::SpiffeId;
@@ -70,6 +71,8 @@ fn the_example_file_loads_and_so_does_every_key_it_only_shows() {
     assert_eq!(all.log.file.take(), Some(PathBuf::from("/var/log/ironroot-agent.log")));
     assert_eq!(all.admin_socket_path.take(), Some(PathBuf::from("/tmp/spire-agent/private/admin.sock")));
     let proxy = SpiffeId::parse("spiffe://example.org/proxy").expect("legal");
+    let unix = vec!["unix".parse().expect("a prefix")];
+    assert_eq!(std::mem::take(&mut all.logged_selectors), LoggedSelectors::Beginning(unix));
     assert_eq!(std::mem::take(&mut all.delegates), [proxy.clone()].into_iter().collect());
     let types = "type.googleapis.com/spiffe.broker.WorkloadPIDReference".to_owned();
     let brokers = [(proxy, ReferenceTypes::Only([types].into()))].into_iter().collect();
@@ -1015,5 +1018,22 @@ fn workloads_have_keys_of_spires_three_kinds() {
         ("rsa-2048", WorkloadKeyKind::Rsa2048),
     ] {
         assert_eq!(kind(&format!("workload_x509_svid_key_type = \"{name}\"")), expected);
+    }
+}
+
+#[test]
+fn all_selectors_are_logged_unless_the_file_allows_some() {
+    let logged = |line: &str| read(&minimal(line, TOKEN)).expect("loads").logged_selectors;
+    assert_eq!(logged(""), LoggedSelectors::All);
+    assert_eq!(logged("log_selectors = []"), LoggedSelectors::Beginning(Vec::new()));
+    let two = ["unix:uid", "k8s:ns"].map(|prefix| prefix.parse().expect("a prefix")).to_vec();
+    assert_eq!(logged("log_selectors = [\"unix:uid\", \"k8s:ns\"]"), LoggedSelectors::Beginning(two));
+    let found = mistakes(&minimal("log_selectors = [\"unix:\", \"unix\", \"\"]", TOKEN));
+    assert_eq!(found.len(), 2, "{found:?}");
+    for (line, wrong) in found.iter().zip(["\"unix:\"", "\"\""]) {
+        assert!(
+            line.starts_with(&format!("agent.conf:4: agent.log_selectors: {wrong}: no selector begins so")),
+            "{line}"
+        );
     }
 }

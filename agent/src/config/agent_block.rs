@@ -136,7 +136,6 @@ fn sealing_bank(text: &str) -> Result<Option<PcrHash>, UnknownPcrHash> {
 
 /// SPIRE's keys that are understood there and not here yet.
 pub(super) fn refuse_unsupported(agent: &Section<'_>) {
-    agent.not_supported(PROGRAM, &["log_selectors"]);
     refuse_other_bundles(agent);
     agent.no_meaning(
         PROGRAM,

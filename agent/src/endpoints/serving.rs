@@ -38,7 +38,7 @@ use super::broker::AuthenticatedBroker;
 use super::caller::Known;
 use super::door::Admitted;
 use super::tally::Tally;
-use super::{NowUnix, Sources, VerifierPolicy};
+use super::{LoggedSelectors, NowUnix, Sources, VerifierPolicy};
 use crate::hardware_keys::HardwareKeys;
 use crate::identities::Identities;
 use crate::jwt_svids::JwtSvids;
@@ -72,6 +72,7 @@ struct State {
     attestor: Arc<UnixAttestor>,
     admission: Admission,
     verifiers: VerifierPolicy,
+    logged_selectors: LoggedSelectors,
     identities: watch::Receiver<Arc<Identities>>,
     requests: Requests,
     jwt_svids: JwtSvids,
@@ -132,7 +133,7 @@ impl Serving {
     pub fn new(
         attestor: Arc<UnixAttestor>,
         admission: Admission,
-        verifiers: VerifierPolicy,
+        (verifiers, logged_selectors): (VerifierPolicy, LoggedSelectors),
         sources: Sources,
         stopping: watch::Receiver<bool>,
     ) -> Self {
@@ -142,6 +143,7 @@ impl Serving {
             attestor,
             admission,
             verifiers,
+            logged_selectors,
             identities,
             requests,
             jwt_svids,
