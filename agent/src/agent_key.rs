@@ -26,7 +26,7 @@ pub use software::SoftwareKey;
 pub use store::{Keep, KeyOf, KeyPlace, KeyStore};
 pub use token_key::TokenHeldKey;
 pub use tpm::TpmKey;
-pub use workload_key::WorkloadKey;
+pub use workload_key::{UnknownKeyKind, WorkloadKey, WorkloadKeyKind};
 
 /// Why the agent's key could not be made, kept or used.
 #[derive(Debug, Error)]

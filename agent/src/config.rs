@@ -4,13 +4,16 @@ mod admin_socket;
 mod agent_block;
 mod broker;
 mod bundle_source;
+mod call_rates;
 mod containers;
 mod local_authority;
+mod logged_selectors;
 mod password;
 mod plugins;
 mod sds;
 mod servers;
 mod tpm;
+mod verifiers;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -27,8 +30,11 @@ use ironroot_shell::telemetry::{Telemetry, read_telemetry};
 pub(crate) use broker::PID_REFERENCE;
 pub use ironroot_shell::settings::{ConfigErrors, Override};
 
+pub use crate::agent_key::WorkloadKeyKind;
 pub use crate::bundle_source::{BundleSource, TrustBundleFormat};
-pub use crate::endpoints::{Brokers, Delegates, ReferenceTypes, SdsConfig};
+pub use crate::endpoints::{
+    BoundedCall, Brokers, CallRates, Delegates, LoggedSelectors, ReferenceTypes, SdsConfig, VerifierPolicy,
+};
 pub use crate::node_attestation::{JoinToken, NodeAttestor};
 use crate::sealed_cache::SignedStates;
 use crate::token::LazyToken;
@@ -56,10 +62,18 @@ pub struct AgentConfig {
     pub socket_path: PathBuf,
     /// Whether it serves the Workload API there.
     pub workload_api: bool,
+    /// What kind of keys it makes for workloads.
+    pub workload_keys: WorkloadKeyKind,
     /// Whether workloads may ask for WIT-SVIDs.
     pub wit_svids: bool,
     /// What links to the server, and to a kubelet, may agree on.
     pub key_exchanges: KeyExchanges,
+    /// What those are told there who verify SVIDs of others.
+    pub verifiers: VerifierPolicy,
+    /// How often workloads of one kind may call there.
+    pub call_rates: CallRates,
+    /// Which selectors of local processes stand in its log.
+    pub logged_selectors: LoggedSelectors,
     /// How it serves Envoy's secrets there, if it does.
     pub secrets: Option<SdsConfig>,
     /// The admin socket, if there is one.
@@ -277,7 +291,8 @@ fn read(root: &Section<'_>) -> Option<AgentConfig> {
     let delegates = admin_socket::read_delegates(&agent, block.as_ref().map(|block| &block.trust_domain));
     let rebootstrap = bundle_source::read_rebootstrap(&agent);
     let workload_api = !agent.boolean("disable_workload_api").unwrap_or(false);
-    agent_block::refuse_unsupported(&agent);
+    let (verifiers, logged_selectors) = (verifiers::read(&agent), logged_selectors::read(&agent));
+    agent_block::warn_of_what_has_no_meaning(&agent);
     agent.finish();
     let (block, plugins) = block.zip(plugins)?;
     servers::refuse_long_labels(root, &block.servers, &plugins.key_manager);
@@ -293,7 +308,11 @@ fn read(root: &Section<'_>) -> Option<AgentConfig> {
         data_dir: block.data_dir,
         socket_path: block.socket_path,
         workload_api,
+        workload_keys: block.workload_keys,
         wit_svids: block.wit_svids,
+        verifiers,
+        call_rates: block.call_rates,
+        logged_selectors,
         key_exchanges: block.key_exchanges,
         secrets,
         admin_socket_path,

@@ -11,6 +11,7 @@
 mod admin;
 mod admission;
 mod broker;
+mod call_rates;
 mod caller;
 mod debug;
 mod delegated;
@@ -19,6 +20,7 @@ mod exit;
 mod explain;
 mod hardware_key;
 mod health;
+mod logged_selectors;
 mod logger;
 mod paced;
 mod reflection;
@@ -28,6 +30,7 @@ mod shown;
 mod status;
 mod tally;
 mod tenancy;
+mod verifiers;
 mod workload_api;
 
 use std::convert::Infallible;
@@ -55,10 +58,13 @@ use tower::util::MapResponseLayer;
 pub use admin::AdminSocketConfig;
 pub use admission::{Limits, SubordinateUids};
 pub use broker::{BrokerSocketConfig, Brokers, ReferenceTypes};
+pub use call_rates::{BoundedCall, CallRates};
 pub use delegated::Delegates;
 pub use door::Api;
+pub use logged_selectors::{LoggedSelectors, SelectorPrefix};
 pub use secrets::SdsConfig;
 pub use tally::Tally;
+pub use verifiers::VerifierPolicy;
 
 use crate::hardware_keys::HardwareKeys;
 use crate::identities::Identities;
@@ -72,7 +78,7 @@ use door::{DoorLayer, MAX_CONDENSED_BYTES, MAX_JWT_MESSAGE_BYTES, MAX_MESSAGE_BY
 use explain::ExplainApi;
 use hardware_key::HardwareKeyApi;
 use secrets::SecretsApi;
-use serving::Serving;
+use serving::{Manners, Serving};
 use workload_api::WorkloadApi;
 
 /// Every local user may connect: who gets what is decided by attestation.
@@ -112,6 +118,12 @@ pub struct WorkloadApiConfig {
     pub workload_api: bool,
     /// Whether WIT-SVIDs are a part of it.
     pub wit_svids: bool,
+    /// What those are told who verify SVIDs of others.
+    pub verifiers: VerifierPolicy,
+    /// How often workloads of one set of selectors may call.
+    pub call_rates: CallRates,
+    /// Which selectors of callers stand in the log.
+    pub logged_selectors: LoggedSelectors,
     /// How Envoy's secrets are served, if they are.
     pub secrets: Option<SdsConfig>,
     /// The admin socket, if there is one.
@@ -185,7 +197,12 @@ pub fn serve_workload_api(
     let attestor = Arc::new(config.attestor);
     let (stop, stopping) = watch::channel(false);
     let tally = sources.tally.clone();
-    let serving = Serving::new(attestor.clone(), admission.clone(), sources, stopping.clone());
+    let manners = Manners {
+        verifiers: config.verifiers,
+        logged_selectors: config.logged_selectors,
+        call_rates: config.call_rates,
+    };
+    let serving = Serving::new(attestor.clone(), admission.clone(), manners, sources, stopping.clone());
     let gate = Gate { admission, attestor, writers: config.connection_writer, tally };
     let (api, wit_svids, secrets) = (config.workload_api, config.wit_svids, config.secrets.is_some());
     let socket = Socket::Workloads { api, wit_svids, secrets };

@@ -40,7 +40,7 @@ pub use mandate::{Mandate, NoMandate};
 pub use minting::{Minted, ToMint};
 pub use token_signer::{TokenMandate, TokenSigner, TokenToMint};
 
-use crate::agent_key::{AgentKey, Keep, KeyOf, KeyPlace, KeyStore};
+use crate::agent_key::{AgentKey, Keep, KeyOf, KeyPlace, KeyStore, WorkloadKeyKind};
 use crate::agent_record::{KeptAuthority, KeptJwtKey};
 use crate::config::LocalAuthorityConfig;
 use crate::server_answers::{ClaimedIntermediate, Intermediate, TrustBundle};
@@ -279,14 +279,19 @@ impl LocalAuthority {
         Mandate::judge(moment, held.intermediate.lifetime(), synced_unix, self.config.max_offline)
     }
 
-    /// Signs for each of `wanted` what `mandate` allows, and notes it on the disk before it is handed out. In the order of `wanted`.
-    pub async fn mint(&self, mandate: Mandate, wanted: Vec<ToMint>) -> Result<Vec<Minted>, AuthorityError> {
+    /// Signs for each of `wanted` what `mandate` allows, for new keys of that kind, and notes it on the disk before it is handed out. In the
+    /// order of `wanted`.
+    pub async fn mint(
+        &self,
+        mandate: Mandate,
+        (wanted, kind): (Vec<ToMint>, WorkloadKeyKind),
+    ) -> Result<Vec<Minted>, AuthorityError> {
         let held = self.held.clone().ok_or(AuthorityError::NoAuthority)?;
         let (journal, runtime) = (self.journal.clone(), Handle::current());
         let minted = spawn_blocking(move || {
             let signer = (&*held.intermediate, &held.key, &runtime);
-            let minted: Vec<Minted> =
-                wanted.into_iter().map(|wanted| minting::mint(signer, &mandate, wanted)).collect::<Result<_, _>>()?;
+            let mint = |wanted| minting::mint(signer, &mandate, (wanted, kind));
+            let minted: Vec<Minted> = wanted.into_iter().map(mint).collect::<Result<_, _>>()?;
             lock(&journal).append(minted.iter().map(|minted| minted.issued.clone()).collect())?;
             Ok(minted)
         });

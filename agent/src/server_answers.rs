@@ -27,7 +27,7 @@ pub use svid::{
     AgentSvid, WorkloadSvid, agent_svid, chain_for_key, own_workload_svid, restored_agent_svid, restored_workload_svid,
     span, workload_svid,
 };
-pub use wit::{HOLDER_ALGORITHM, Wit};
+pub use wit::{Wit, holder_algorithm};
 
 use crate::trusted_time::{Span, utc};
 

@@ -54,7 +54,7 @@ pub use ledger::{EntriesChange, Held, Ledger};
 pub use memory::{Memory, MemoryError};
 pub use wake::{Sleep, Wake, Wakes};
 
-use crate::agent_key::KeyStore;
+use crate::agent_key::{KeyStore, WorkloadKeyKind};
 use crate::config::{Bootstrap, Rebootstrap};
 use crate::counted::Counted;
 use crate::federated_bundles::FederatedBundles;
@@ -117,6 +117,8 @@ pub struct Parts {
     pub max_age: Option<Duration>,
     /// Whether entries that name a program and nobody who runs it match anybody.
     pub allow_executable_only: bool,
+    /// What kind of keys is made for workloads.
+    pub workload_keys: WorkloadKeyKind,
     /// Whether workloads may ask for WIT-SVIDs.
     pub wit_svids: bool,
     /// Where every new state is published for the endpoints; they read the newest and never wait.

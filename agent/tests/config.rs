@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ironroot_agent::config::{
-    AgentConfig, Bootstrap, BrokerConfig, BundleSource, ConfigErrors, KeyManager, LocalJwtConfig, NodeAttestor,
-    Override, PasswordSource, Rebootstrap, RebootstrapMode, ReferenceTypes, SdsConfig, TrustBundleFormat,
-    WorkloadAttestors,
+    AgentConfig, Bootstrap, BoundedCall, BrokerConfig, BundleSource, ConfigErrors, KeyManager, LocalJwtConfig,
+    LoggedSelectors, NodeAttestor, Override, PasswordSource, Rebootstrap, RebootstrapMode, ReferenceTypes, SdsConfig,
+    TrustBundleFormat, VerifierPolicy, WorkloadAttestors, WorkloadKeyKind,
 };
 use ironroot_agent::node_attestation::KeySource;
 use ironroot_api::SpiffeId;
@@ -71,6 +71,8 @@ fn the_example_file_loads_and_so_does_every_key_it_only_shows() {
     assert_eq!(all.log.file.take(), Some(PathBuf::from("/var/log/ironroot-agent.log")));
     assert_eq!(all.admin_socket_path.take(), Some(PathBuf::from("/tmp/spire-agent/private/admin.sock")));
     let proxy = SpiffeId::parse("spiffe://example.org/proxy").expect("legal");
+    let unix = vec!["unix".parse().expect("a prefix")];
+    assert_eq!(std::mem::take(&mut all.logged_selectors), LoggedSelectors::Beginning(unix));
     assert_eq!(std::mem::take(&mut all.delegates), [proxy.clone()].into_iter().collect());
     let types = "type.googleapis.com/spiffe.broker.WorkloadPIDReference".to_owned();
     let brokers = [(proxy, ReferenceTypes::Only([types].into()))].into_iter().collect();
@@ -512,7 +514,7 @@ fn every_mistake_is_reported_at_once_with_its_line() {
     trust_bundle_format = "der"
     join_token = "a"
     join_token_file = "/nonexistent/token"
-    workload_x509_svid_key_type = "rsa-2048"
+    workload_x509_svid_key_type = "rsa-1024"
     sds { default_svid_name = "ALL" }
     admin_socket_path = "/tmp/spire-agent/public/sub/admin.sock"
     authorized_delegates = ["spiffe://example.org/proxy", "proxy"]
@@ -542,7 +544,7 @@ plugins {
         "agent.conf:7: agent.trust_bundle_format: \"der\": not a bundle format: use pem or spiffe",
         "agent.conf:9: agent.join_token_file: give either join_token or join_token_file, not both",
         "agent.conf:9: agent.join_token_file: \"/nonexistent/token\": cannot read the file",
-        "agent.conf:10: agent.workload_x509_svid_key_type: \"rsa-2048\": not supported by ironroot-agent yet",
+        "agent.conf:10: agent.workload_x509_svid_key_type: \"rsa-1024\": not a key type: use ec-p256, ec-p384 or rsa-2048",
         "agent.conf:11: agent.sds.default_svid_name: the three names of this block must differ",
         "agent.conf:12: agent.admin_socket_path: the admin socket cannot be in the same directory or a subdirectory",
         "agent.conf:13: agent.authorized_delegates: \"proxy\": ",
@@ -813,15 +815,11 @@ fn whether_and_when_the_server_is_known_anew_is_what_the_file_says() {
 
 #[test]
 fn what_the_agent_does_anyway_may_be_asked_for_and_anything_else_is_refused() {
-    let lines = "workload_x509_svid_key_type = \"ec-p256\"\n \
+    let lines = "\
                  experimental { use_sync_authorized_entries = false sync_interval = \"7s\" }";
     let config = read(&minimal(lines, TOKEN)).expect("loads");
     assert_eq!(config.sync_interval, Duration::from_secs(7));
     for (line, words) in [
-        (
-            "workload_x509_svid_key_type = \"rsa-2048\"",
-            "agent.workload_x509_svid_key_type: \"rsa-2048\": not supported",
-        ),
         ("workload_x509_svid_key_type = \"x\"", "agent.workload_x509_svid_key_type: \"x\": not a key type"),
         ("experimental { use_sync_authorized_entries = \"no\" }", "agent.experimental.use_sync_authorized_entries: "),
     ] {
@@ -1058,4 +1056,83 @@ fn a_ca_of_its_own_is_for_an_agent_that_says_so_within_bounds_and_with_one_serve
     assert!(found.contains("make key_label at most 25 bytes long"), "{found}");
     let found = mistakes(&minimal("local_authority { jwt_svids = true }", &plugins)).join("\n");
     assert!(found.contains("make key_label at most 24 bytes long"), "{found}");
+}
+
+#[test]
+fn what_verifiers_are_told_is_spires_unless_the_file_says_more() {
+    assert_eq!(read(&minimal("", TOKEN)).expect("loads").verifiers, VerifierPolicy::default());
+    let lines = "allowed_foreign_jwt_claims = [\"email\", \"groups\"] allow_unauthenticated_verifiers = true";
+    let all = read(&minimal(lines, TOKEN)).expect("loads").verifiers;
+    assert!(all.without_identity);
+    assert_eq!(all.foreign_claims.into_iter().collect::<Vec<_>>(), ["email", "groups"]);
+    for (line, words) in [
+        ("allow_unauthenticated_verifiers = \"yes\"", "agent.allow_unauthenticated_verifiers: expected true or false"),
+        ("allowed_foreign_jwt_claims = \"email\"", "agent.allowed_foreign_jwt_claims: expected a list"),
+        (
+            "allowed_foreign_jwt_claims = [\"email\", \"\"]",
+            "agent.allowed_foreign_jwt_claims: \"\": no claim has this name",
+        ),
+    ] {
+        let found = mistakes(&minimal(line, TOKEN));
+        assert!(
+            found.len() == 1 && found[0].starts_with("agent.conf:4: ") && found[0].contains(words),
+            "{words} in {found:?}"
+        );
+    }
+}
+
+#[test]
+fn workloads_have_keys_of_spires_three_kinds() {
+    let kind = |line: &str| read(&minimal(line, TOKEN)).expect("loads").workload_keys;
+    assert_eq!(kind(""), WorkloadKeyKind::EcP256);
+    for (name, expected) in [
+        ("ec-p256", WorkloadKeyKind::EcP256),
+        ("EC-P384", WorkloadKeyKind::EcP384),
+        ("ec-p384", WorkloadKeyKind::EcP384),
+        ("rsa-2048", WorkloadKeyKind::Rsa2048),
+    ] {
+        assert_eq!(kind(&format!("workload_x509_svid_key_type = \"{name}\"")), expected);
+    }
+}
+
+#[test]
+fn all_selectors_are_logged_unless_the_file_allows_some() {
+    let logged = |line: &str| read(&minimal(line, TOKEN)).expect("loads").logged_selectors;
+    assert_eq!(logged(""), LoggedSelectors::All);
+    assert_eq!(logged("log_selectors = []"), LoggedSelectors::Beginning(Vec::new()));
+    let two = ["unix:uid", "k8s:ns"].map(|prefix| prefix.parse().expect("a prefix")).to_vec();
+    assert_eq!(logged("log_selectors = [\"unix:uid\", \"k8s:ns\"]"), LoggedSelectors::Beginning(two));
+    let found = mistakes(&minimal("log_selectors = [\"unix:\", \"unix\", \"\"]", TOKEN));
+    assert_eq!(found.len(), 2, "{found:?}");
+    for (line, wrong) in found.iter().zip(["\"unix:\"", "\"\""]) {
+        assert!(
+            line.starts_with(&format!("agent.conf:4: agent.log_selectors: {wrong}: no selector begins so")),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn calls_are_bounded_by_the_rates_of_the_file_and_not_at_all_without() {
+    let rates = |lines: &str| read(&minimal(&format!("experimental {{ {lines} }}"), TOKEN)).expect("loads").call_rates;
+    assert_eq!(rates("").bounded().count(), 0);
+    let some = rates("ratelimit { fetch_x509_svid = 100 fetch_jwt_bundles = 0 fetch_secrets = \"7\" }");
+    let bounded: Vec<_> = some.bounded().collect();
+    assert_eq!(bounded, [(BoundedCall::FetchX509Svid, 100), (BoundedCall::FetchSecrets, 7)]);
+    let found = mistakes(&minimal(
+        "experimental { ratelimit { fetch_jwt_svid = -1\n fetch_secrets = \"x\"\n fetch_all = 1 } }",
+        TOKEN,
+    ));
+    let rate = "not a whole number from 0 to 1000000";
+    for (line, found) in [
+        format!("agent.conf:4: agent.experimental.ratelimit.fetch_jwt_svid: \"-1\": {rate}"),
+        format!("agent.conf:5: agent.experimental.ratelimit.fetch_secrets: \"x\": {rate}"),
+        "agent.conf:6: agent.experimental.ratelimit.fetch_all: unknown".to_owned(),
+    ]
+    .iter()
+    .zip(&found)
+    {
+        assert!(found.starts_with(line), "{line} in {found}");
+    }
+    assert_eq!(found.len(), 3, "{found:?}");
 }

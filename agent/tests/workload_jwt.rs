@@ -10,7 +10,7 @@ mod signer;
 
 use std::sync::Arc;
 
-use ironroot_agent::endpoints::Limits;
+use ironroot_agent::endpoints::{Limits, LoggedSelectors};
 use ironroot_agent::identities::{Identities, Identity};
 use ironroot_agent::server_answers::{EntryTerms, TrustBundle};
 use ironroot_agent::trusted_time::system_unix;
@@ -203,6 +203,30 @@ async fn who_names_somebody_elses_id_is_said_to_have_done_so_and_not_to_wait_for
         assert!(line.contains(part), "{part}: {line}");
     }
     assert!(!log.contains("not signed yet"), "{log}");
+}
+
+#[tokio::test]
+async fn of_selectors_those_that_the_file_allows_are_logged_and_how_many_others_there_are() {
+    for (allowed, selectors, lacks) in [
+        (
+            &["unix:uid", "docker:label"][..],
+            "selectors=unix:uid:0 (",
+            "lacks=docker:label:a:b (1 left out by log_selectors)",
+        ),
+        (&[], "selectors=(", "lacks=(2 left out by log_selectors)"),
+    ] {
+        let prefixes = allowed.iter().map(|prefix| prefix.parse().expect("a prefix")).collect();
+        let served = Served::with(|config| config.logged_selectors = LoggedSelectors::Beginning(prefixes));
+        let log = Log::start();
+        let theirs = ["docker:label:a:b", "docker:image_id:secret", "unix:uid:0"];
+        publish(&served, vec![served.authority.issue_to("/web", &theirs, 3600)], Vec::new(), &[]);
+        let refused = [bundles(&served).await.expect_err("no identity"), fetch(&served, &["a"], "").await];
+        assert!(refused.iter().all(|status| status.code() == Code::PermissionDenied), "{refused:?}");
+        let log = log.text();
+        let line = log.lines().find(|line| line.contains("No identity issued")).unwrap_or_else(|| panic!("{log}"));
+        assert!(line.contains(selectors) && line.contains(lacks), "{line}");
+        assert!(!log.contains("secret") && !log.contains("unix:gid"), "{log}");
+    }
 }
 
 #[tokio::test]

@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
+use ironroot_api::certificate::Certificate;
+use ironroot_api::csr::{KeyKind, Spki};
+use ironroot_api::tls::provider;
 use ironroot_lab::child;
 use ironroot_lab::deployment::{
     AgentOptions, DEADLINE, Device, Server, ServerOptions, TRUST_DOMAIN, as_uid, binary, expect_within, free_port,
@@ -16,6 +19,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use tempfile::TempDir;
 
@@ -35,6 +39,12 @@ struct Lab {
 impl Lab {
     /// A device on which `WEB` and `CLIENT` have identities of a few seconds each.
     fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// The same with more lines in the agent's block.
+    fn start_with(agent_lines: &str) -> Self {
+        let agent_lines = agent_lines.to_owned();
         let server = Server::start(&ServerOptions::default());
         let token: serde_json::Value =
             serde_json::from_str(&server.cli(&["token", "generate", "-output", "json"])).expect("JSON");
@@ -47,7 +57,7 @@ impl Lab {
         let mut device = Device::without_tpm();
         device.provision(
             &server,
-            &AgentOptions { join_token: Some(token), key_manager: "memory", ..AgentOptions::default() },
+            &AgentOptions { join_token: Some(token), key_manager: "memory", agent_lines, ..AgentOptions::default() },
         );
         device.start();
         device.expect_identity(WEB);
@@ -287,6 +297,21 @@ fn a_unit_is_started_once_the_files_are_there_though_nobody_could_be_told_and_it
     assert!(!said().contains("works again"), "{}", said());
     fs::write(&there, "").expect("written");
     expect_within(4 * DEADLINE, "it is said that it works again", said, || said().contains("works again"));
+}
+
+/// rustls refuses a key that is not the certificate's.
+#[test]
+fn a_delivered_key_is_of_the_kind_that_the_agent_makes() {
+    for kind in ["ec-p384", "rsa-2048"] {
+        let lab = Lab::start_with(&format!("workload_x509_svid_key_type = \"{kind}\""));
+        let web = lab.directory_of(WEB, "web");
+        let _delivery = lab.deliver(WEB, &web, &[]);
+        let Identity { chain, key, .. } = identity(&web);
+        let leaf = Certificate::parse(&chain[0]).expect("a certificate");
+        let found = Spki::parse(&leaf.spki_der()).expect("a key").kind();
+        assert_eq!(found, if kind == "ec-p384" { KeyKind::EcP384 } else { KeyKind::Rsa });
+        CertifiedKey::from_der(chain, key, &provider()).expect("a pair");
+    }
 }
 
 #[test]

@@ -15,6 +15,11 @@ const STRANGER: u32 = 61_003;
 
 /// A device with an entry for each of them, of SVIDs that are replaced within the test.
 fn lab() -> (Server, Device) {
+    lab_with("")
+}
+
+/// The same with more lines in the agent's block.
+fn lab_with(agent_lines: &str) -> (Server, Device) {
     let maker = Manufacturer::new("Toy TPM Works").expect("maker");
     let mut device = Device::manufacture(&maker);
     let server = Server::start(&ServerOptions::default());
@@ -23,7 +28,7 @@ fn lab() -> (Server, Device) {
         let uid = format!("unix:uid:{uid}");
         server.create_entry(&device.agent_id(), path, &[&uid], &["-x509SVIDTTL", "20"]);
     }
-    device.provision(&server, &AgentOptions::default());
+    device.provision(&server, &AgentOptions { agent_lines: agent_lines.to_owned(), ..AgentOptions::default() });
     device.start();
     for uid in [FRONT, BACK, STRANGER] {
         device.expect_identity(uid);
@@ -96,6 +101,17 @@ fn two_envoys_speak_mutual_tls_with_identities_of_our_agent_and_follow_their_rot
     assert!(echoes(&mut open, b"still here"), "the connection lives on");
     assert!(echoes(&mut connect(front.outbound), b"and again"), "{}\n{}", front.log(), back.log());
     assert!(device.log().contains("Envoy's secrets"), "{}", device.log());
+    assert!(!device.log().contains("Envoy reported errors"), "{}", device.log());
+}
+
+/// Of keys on P-384 an Envoy with this configuration makes no connection.
+#[test]
+fn envoys_speak_mutual_tls_with_keys_of_rsa() {
+    let (_server, device) = lab_with("workload_x509_svid_key_type = \"rsa-2048\"");
+    let back = Envoy::start(&options(&device, BACK, echo(), 1));
+    let front = Envoy::start(&options(&device, FRONT, 1, back.inbound));
+    let is_through = || echoes(&mut connect(front.outbound), b"hello");
+    expect_within(DEADLINE, "a word goes through", || front.log() + &back.log() + &device.log(), is_through);
     assert!(!device.log().contains("Envoy reported errors"), "{}", device.log());
 }
 

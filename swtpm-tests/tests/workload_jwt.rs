@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use ironroot_lab::deployment::{AgentOptions, DEADLINE, Device, Server, ServerOptions, TRUST_DOMAIN, expect_within};
 use ironroot_lab::manufacturer::Manufacturer;
+use ironroot_lab::workload_client;
 use serde_json::Value;
 
 const ALICE: u32 = 60_001;
@@ -14,13 +15,17 @@ const NOBODY: u32 = 60_003;
 
 /// A device on which Alice and Bob each have an identity.
 fn lab(more: &[&str]) -> (Server, Device) {
+    lab_with(more, &AgentOptions::default())
+}
+
+fn lab_with(more: &[&str], options: &AgentOptions) -> (Server, Device) {
     let mut device = Device::manufacture(&Manufacturer::new("Toy TPM Works").expect("maker"));
     let server = Server::start(&ServerOptions::default());
     server.import_devices(&format!("ek_sha256\n{}\n", device.ek_sha256()));
     for (path, uid) in [("/alice", ALICE), ("/bob", BOB)] {
         server.create_entry(&device.agent_id(), path, &[&format!("unix:uid:{uid}")], more);
     }
-    device.provision(&server, &AgentOptions::default());
+    device.provision(&server, options);
     device.start();
     device.expect_identity(ALICE);
     device.expect_identity(BOB);
@@ -128,4 +133,19 @@ fn tokens_go_with_their_entry() {
     let refused = || fetch(&device, ALICE, &["bob"]).is_err_and(|error| error.contains("no identity issued"));
     expect_within(DEADLINE, "a token goes with its entry", || device.log(), refused);
     device.expect_log("JWT-SVIDs dropped");
+}
+
+#[test]
+fn who_only_verifies_needs_no_entry_where_the_agent_is_told_so() {
+    let agent_lines = "allow_unauthenticated_verifiers = true".to_owned();
+    let (mut server, device) = lab_with(&[], &AgentOptions { agent_lines, ..AgentOptions::default() });
+    let (svids, keys) = fetch(&device, ALICE, &["bob"]).unwrap_or_else(|e| panic!("{e}\n{}", device.log()));
+    server.kill();
+    // This process has no entry.
+    let runtime = tokio::runtime::Runtime::new().expect("runtime");
+    let told = runtime.block_on(workload_client::jwt_key_ids(&device.socket(), TRUST_DOMAIN)).expect("the own bundle");
+    assert!(!told.is_empty() && keys.iter().all(|key| told.contains(key)), "{told:?} are not {keys:?}");
+    assert!(validate(&device, NOBODY, "bob", &svids[0].1).is_ok());
+    let refused = runtime.block_on(workload_client::fetch(&device.socket())).expect_err("no identity");
+    assert_eq!(refused.message(), "no identity issued");
 }

@@ -35,10 +35,11 @@ pub(super) use view::{Bundles, View, same_bundles, same_jwt_bundles};
 
 use super::admission::{About, Admission};
 use super::broker::AuthenticatedBroker;
+use super::call_rates::CallBounds;
 use super::caller::Known;
 use super::door::Admitted;
 use super::tally::Tally;
-use super::{NowUnix, Sources};
+use super::{BoundedCall, CallRates, LoggedSelectors, NowUnix, Sources, VerifierPolicy};
 use crate::hardware_keys::HardwareKeys;
 use crate::identities::Identities;
 use crate::jwt_svids::JwtSvids;
@@ -71,6 +72,9 @@ pub(super) struct Serving(Arc<State>);
 struct State {
     attestor: Arc<UnixAttestor>,
     admission: Admission,
+    verifiers: VerifierPolicy,
+    logged_selectors: LoggedSelectors,
+    bounds: CallBounds,
     identities: watch::Receiver<Arc<Identities>>,
     requests: Requests,
     jwt_svids: JwtSvids,
@@ -80,6 +84,13 @@ struct State {
     jumps: Jumps,
     stopping: watch::Receiver<bool>,
     tally: Arc<Tally>,
+}
+
+/// What the operator has said of how callers are served.
+pub(super) struct Manners {
+    pub verifiers: VerifierPolicy,
+    pub logged_selectors: LoggedSelectors,
+    pub call_rates: CallRates,
 }
 
 /// What is known about a caller.
@@ -131,14 +142,23 @@ impl Serving {
     pub fn new(
         attestor: Arc<UnixAttestor>,
         admission: Admission,
+        manners: Manners,
         sources: Sources,
         stopping: watch::Receiver<bool>,
     ) -> Self {
+        let Manners { verifiers, logged_selectors, call_rates } = manners;
+        for (call, limit) in call_rates.bounded() {
+            info!(method = call.path(), limit, "Workload API/SDS rate limiting enabled");
+        }
+        let bounds = CallBounds::new(call_rates);
         let turns = Turns::new(admission.clone(), ATTESTATION_DEADLINE);
         let Sources { identities, requests, jwt_svids, hardware_keys, now, jumps, tally } = sources;
         Self(Arc::new(State {
             attestor,
             admission,
+            verifiers,
+            logged_selectors,
+            bounds,
             identities,
             requests,
             jwt_svids,
@@ -178,6 +198,11 @@ impl Serving {
         broker.ok_or_else(|| Status::unauthenticated("a connection that proved no broker"))
     }
 
+    /// What those are told who verify SVIDs of others.
+    pub fn verifiers(&self) -> &VerifierPolicy {
+        &self.0.verifiers
+    }
+
     /// One of the turns of the user behind `uid`, for work that is not done by [`in_turn`](Self::in_turn); given back on drop.
     pub async fn turn_of(&self, uid: u32) -> Result<Turn, Status> {
         self.0.turns.of_user(uid).await
@@ -203,7 +228,23 @@ impl Serving {
     ) -> Result<MessageStream<Q::Answer>, Status> {
         let caller = self.caller(request)?;
         let attested = self.attest(&caller).await?;
+        Q::BOUNDED.map_or(Ok(()), |call| self.expect_in_rate(call, &caller.peer, &attested))?;
         Subscription::begin(self.clone(), caller, attested, question).await
+    }
+
+    /// Refuses a call of a caller that was attested, if those with its selectors call too often. The words are SPIRE's. Nobody is exempt:
+    /// this agent does not call itself.
+    pub fn expect_in_rate(&self, call: BoundedCall, peer: &Peer, caller: &Attested) -> Result<(), Status> {
+        let (uid, pid, now) = (peer.uid(), peer.pid(), Instant::now());
+        if self.0.bounds.admit(call, &caller.selectors, now) {
+            return Ok(());
+        }
+        self.0.tally.over_rate(call);
+        let method = call.path();
+        if let Some(pass) = self.0.admission.should_log(uid, About::Rate, now) {
+            info!(uid, pid, method, suppressed = pass.suppressed, "rate limit exceeded (experimental.ratelimit)");
+        }
+        Err(Status::unavailable(format!("rate limit exceeded for {method}")))
     }
 
     /// What is published, be it nothing yet.

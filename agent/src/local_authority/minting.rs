@@ -6,7 +6,7 @@ use ironroot_api::issuing::{Serial, Signer, SubjectKey, assemble, svid};
 use tokio::runtime::Handle;
 
 use super::{AuthorityError, Issued, Mandate};
-use crate::agent_key::{AgentKey, SoftwareKey};
+use crate::agent_key::{AgentKey, SoftwareKey, WorkloadKeyKind};
 use crate::server_answers::{ClaimedIntermediate, Intermediate};
 
 /// What is to be signed: all of it is an entry's.
@@ -33,14 +33,15 @@ pub struct Minted {
     pub issued: Issued,
 }
 
-/// Signs one SVID for a key that is made for it.
+/// Signs one SVID for a key of that kind that is made for it.
 pub(super) fn mint(
     (intermediate, key, runtime): (&Intermediate, &AgentKey, &Handle),
     mandate: &Mandate,
-    wanted: ToMint,
+    (wanted, kind): (ToMint, WorkloadKeyKind),
 ) -> Result<Minted, AuthorityError> {
-    let (own_key, serial, span) = (SoftwareKey::generate()?, Serial::random(), mandate.span(wanted.ttl_seconds));
-    let subject = SubjectKey::new(own_key.spki_der(), own_key.point());
+    let (own_key, serial) = (SoftwareKey::generate_of(kind)?, Serial::random());
+    let span = mandate.span(wanted.ttl_seconds);
+    let subject = SubjectKey::new(own_key.spki_der(), own_key.public_key());
     let tbs = svid(&wanted.spiffe_id, &wanted.dns_names, subject, intermediate.signer(), serial, span)?;
     let leaf = sign(&tbs, intermediate.signer(), key, runtime)?;
     let issued = Issued {
@@ -63,7 +64,7 @@ pub(super) fn prove(
     runtime: &Handle,
 ) -> Result<Vec<u8>, AuthorityError> {
     let (gone, span) = (SoftwareKey::generate()?, claimed.span());
-    let subject = SubjectKey::new(gone.spki_der(), gone.point());
+    let subject = SubjectKey::new(gone.spki_der(), gone.public_key());
     let tbs = svid(id, &[], subject, claimed.signer(), Serial::random(), (span.not_before, span.not_after))?;
     sign(&tbs, claimed.signer(), key, runtime)
 }

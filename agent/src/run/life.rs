@@ -217,6 +217,7 @@ async fn synchronizer<'a>(
         sync_interval: config.sync_interval,
         max_age: config.offline_cache.as_ref().and_then(|cache| cache.max_age),
         allow_executable_only: config.workload_attestor.allow_executable_only,
+        workload_keys: config.workload_keys,
         wit_svids: config.wit_svids,
         publisher: identities,
         reporter,

@@ -4,13 +4,21 @@ use std::fmt;
 use std::sync::Arc;
 
 use ironroot_api::SpiffeId;
+use ironroot_api::csr::{KeyKind, Spki};
 use ironroot_api::jwt::{HolderKey, JwtAuthorities, WitSvid};
 
 use super::AnswerRefusal;
 use crate::trusted_time::{Lifetime, Span, TrustedTime};
 
-/// What the workload's key signs by: all of them are on P-256.
-pub const HOLDER_ALGORITHM: &str = "ES256";
+/// What a workload's key, a DER SubjectPublicKeyInfo, signs by, in the name of RFC 7518; none if workloads have no such keys.
+pub fn holder_algorithm(spki_der: &[u8]) -> Option<&'static str> {
+    match Spki::parse(spki_der).ok()?.kind() {
+        KeyKind::EcP256 => Some("ES256"),
+        KeyKind::EcP384 => Some("ES384"),
+        KeyKind::Rsa => Some("RS256"),
+        KeyKind::Ed25519 | KeyKind::MlDsa(_) => None,
+    }
+}
 
 /// See the module. Worth nothing without the key; clones share the text.
 #[derive(Clone, PartialEq, Eq)]
@@ -76,7 +84,8 @@ fn checked(
         let (found, expected) = (svid.subject().to_string(), expected.to_string());
         return Err(AnswerRefusal::OtherId { found, expected });
     }
-    let holder = HolderKey::new(spki_der, HOLDER_ALGORITHM).map_err(|_| AnswerRefusal::Key)?;
+    let algorithm = holder_algorithm(spki_der).ok_or(AnswerRefusal::Key)?;
+    let holder = HolderKey::new(spki_der, algorithm).map_err(|_| AnswerRefusal::Key)?;
     if !svid.is_for(&holder) {
         return Err(AnswerRefusal::OtherKey);
     }

@@ -16,7 +16,7 @@ use super::ledger::{Held, Wanted};
 use super::schedule::unit;
 use super::svids::sign;
 use super::{SyncError, Synchronizer};
-use crate::agent_key::{AgentKey, SoftwareKey};
+use crate::agent_key::{AgentKey, SoftwareKey, WorkloadKeyKind};
 use crate::agent_record::AgentRecord;
 use crate::local_authority::{AuthorityError, Issued, LocalAuthority, Mandate, Minted, NoMandate, ToMint};
 use crate::server_answers::{AnswerRefusal, WorkloadSvid, own_workload_svid};
@@ -102,7 +102,8 @@ impl Synchronizer {
     async fn svid_of(&self, wanted: Wanted, channel: Channel) -> Result<(WorkloadSvid, SoftwareKey), AuthorityError> {
         let no_svid = |error: &(dyn std::error::Error + 'static)| AuthorityError::NoSvid(describe(error));
         let bundle = self.bundle.clone().ok_or_else(|| no_svid(&SyncError::NoBundle))?;
-        let signed = sign(channel, vec![wanted], &bundle, &self.parts.time).await.map_err(|error| no_svid(&error))?;
+        let asked = (vec![wanted], WorkloadKeyKind::EcP256);
+        let signed = sign(channel, asked, &bundle, &self.parts.time).await.map_err(|error| no_svid(&error))?;
         let (_, svid) = signed.into_iter().next().ok_or(AuthorityError::NoAuthority)?;
         let svid = svid.map_err(|refusal| no_svid(&refusal))?;
         let key = SoftwareKey::parse_pkcs8(svid.key().pkcs8_der());
@@ -142,7 +143,7 @@ impl Synchronizer {
         if wanted.is_empty() {
             return Ok(0);
         }
-        let minted = authority.mint(mandate, wanted).await?;
+        let minted = authority.mint(mandate, (wanted, self.parts.workload_keys)).await?;
         authority.tell_anew();
         let count = minted.len();
         for (minted, id) in minted.into_iter().zip(ids) {

@@ -16,13 +16,15 @@ use super::ledger::Wanted;
 use super::outcome::BACKOFF_BASE;
 use super::schedule::unit;
 use super::{REFUSED_PAUSE, SyncError, Synchronizer};
-use crate::agent_key::{KeyError, SoftwareKey, certificate_request};
+use crate::agent_key::{KeyError, SoftwareKey, WorkloadKeyKind, certificate_request};
 use crate::server_answers::{AnswerRefusal, TrustBundle, WorkloadSvid, workload_svid};
 use crate::server_channel::{Channel, MAX_ANSWER_BYTES, RPC_DEADLINE, within};
 use crate::trusted_time::{Moment, TrustedTime};
 
 /// Requests in one call. Source: SPIRE's agent, and its server's limit per second.
 const BATCH: usize = 500;
+/// The same where each wants a key of RSA: they take a few seconds to make, and what is signed is published after each call.
+const RSA_BATCH: usize = 20;
 
 pub(super) use wits::MissingWits;
 
@@ -53,11 +55,13 @@ impl Synchronizer {
     /// Signs what is due, and with it what will be before something is signed the `next` time; publishes each batch.
     pub(super) async fn sign_due(&mut self, channel: Channel, next: Duration) -> Result<(), SyncError> {
         let wanted = self.ledger.wanted(Instant::now(), next, &self.parts.time.moment());
-        for batch in wanted.chunks(BATCH) {
+        let kind = self.parts.workload_keys;
+        for batch in wanted.chunks(if kind == WorkloadKeyKind::Rsa2048 { RSA_BATCH } else { BATCH }) {
             let Some(bundle) = self.bundle.clone() else { return Err(SyncError::NoBundle) };
             let began = Instant::now();
             let span = info_span!(target: SPANS, "sign SVIDs", asked = batch.len(), error = Empty);
-            let asked = sign(channel.clone(), batch.to_vec(), &bundle, &self.parts.time).instrument(span.clone()).await;
+            let asked = sign(channel.clone(), (batch.to_vec(), kind), &bundle, &self.parts.time);
+            let asked = asked.instrument(span.clone()).await;
             otlp::done(&span, &asked);
             self.parts.counted.svids.done(&asked, began.elapsed());
             let mut signed = asked?;
@@ -118,15 +122,15 @@ impl Synchronizer {
     }
 }
 
-/// Asks for one batch, with a fresh key for each.
+/// Asks for one batch, with a fresh key of that kind for each.
 pub(super) async fn sign(
     channel: Channel,
-    batch: Vec<Wanted>,
+    (batch, kind): (Vec<Wanted>, WorkloadKeyKind),
     bundle: &TrustBundle,
     time: &TrustedTime,
 ) -> Result<Vec<Signed>, SyncError> {
-    // 500 keys and signatures take some 20 ms: not on the thread that serves workloads.
-    let prepared = tokio::task::spawn_blocking(move || prepare(batch)).await;
+    // 500 keys on P-256 and their signatures take some 20 ms, one of RSA more: not on the thread that serves workloads.
+    let prepared = tokio::task::spawn_blocking(move || prepare(batch, kind)).await;
     let prepared = prepared.map_err(|_| SyncError::Key(KeyError::Crypto("prepare certificate requests")))??;
     let params = prepared.iter().map(|p| NewX509svidParams { entry_id: p.wanted.entry_id.clone(), csr: p.csr.clone() });
     let request = BatchNewX509svidRequest { params: params.collect() };
@@ -145,9 +149,9 @@ struct Prepared {
     csr: prost::bytes::Bytes,
 }
 
-fn prepare(batch: Vec<Wanted>) -> Result<Vec<Prepared>, KeyError> {
+fn prepare(batch: Vec<Wanted>, kind: WorkloadKeyKind) -> Result<Vec<Prepared>, KeyError> {
     let prepare = |wanted| {
-        let key = SoftwareKey::generate()?;
+        let key = SoftwareKey::generate_of(kind)?;
         let csr = certificate_request(&key)?.into();
         Ok(Prepared { wanted, key, csr })
     };

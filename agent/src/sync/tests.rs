@@ -1,5 +1,5 @@
 use super::*;
-use crate::agent_key::{KeyOf, KeyPlace};
+use crate::agent_key::{KeyOf, KeyPlace, WorkloadKeyKind};
 use crate::config::{BundleSource, JoinToken, RebootstrapMode, TrustBundleFormat};
 use crate::requests::Requests;
 use crate::server_answers::AgentSvid;
@@ -26,6 +26,7 @@ fn listening_after(slept: i64) -> Synchronizer {
         sync_interval: INTERVAL,
         max_age: None,
         allow_executable_only: false,
+        workload_keys: WorkloadKeyKind::default(),
         wit_svids: false,
         publisher: watch::channel(Arc::new(Identities::starting(trust_domain.clone()))).0,
         reporter: watch::channel(Report::default()).0,

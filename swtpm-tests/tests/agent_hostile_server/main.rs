@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ironroot_agent::agent_key::{KeyOf, KeyPlace, KeyStore};
+use ironroot_agent::agent_key::{KeyOf, KeyPlace, KeyStore, WorkloadKeyKind};
 use ironroot_agent::agent_record::AgentRecord;
 use ironroot_agent::config::{Bootstrap, BundleSource, JoinToken, Rebootstrap, RebootstrapMode, TrustBundleFormat};
 use ironroot_agent::identities::Identities;
@@ -130,6 +130,7 @@ impl Agent {
             time,
             sync_interval: pace.sync_interval,
             max_age: pace.max_age,
+            workload_keys: WorkloadKeyKind::default(),
             wit_svids: true,
             publisher,
             reporter: watch::channel(Report::default()).0,

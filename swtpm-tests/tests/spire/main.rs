@@ -3,6 +3,7 @@
 //! They run when whoever tests has SPIRE's binaries, otherwise each says that it was ignored and why:
 //!   IRONROOT_SPIRE_BIN=/path/to/spire/bin scripts/test -p ironroot-swtpm-tests --test spire -- --ignored
 
+mod agent_settings;
 mod command_lines;
 mod consumers;
 mod deployment;

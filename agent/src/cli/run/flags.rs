@@ -38,7 +38,7 @@ pub(in crate::cli) struct Flags {
     socket_path: Option<String>,
     #[command(flatten)]
     log: LogFlags,
-    /// Not there yet: callers without an entry get no bundle
+    /// Tell callers without an entry the trust domain's bundle
     #[arg(long = "allowUnauthenticatedVerifiers")]
     allow_unauthenticated_verifiers: bool,
     /// Do not serve Envoy's secrets (SDS)

@@ -49,8 +49,8 @@ impl Serving {
     pub fn is_nobody(&self, peer: &Peer, selectors: &SelectorSet, method: &'static str, all: &Identities) {
         let (uid, pid) = (peer.uid(), peer.pid());
         if let Some(pass) = self.0.admission.should_log(uid, About::NoIdentity, Instant::now()) {
-            let (nearest, lacks) = nearest(all, selectors);
-            let selectors = listed(selectors);
+            let (nearest, lacks) = self.nearest(all, selectors);
+            let selectors = self.listed(selectors);
             let suppressed = pass.suppressed;
             warn!(uid, pid, method, registered = false, %selectors, %nearest, %lacks, suppressed, "No identity issued");
         }
@@ -86,10 +86,40 @@ impl Serving {
         let (nearest, lacks) =
             held.map_or(("none: this agent holds no entry of these names", String::new()), |terms| {
                 let lacking: Vec<_> = terms.selectors.iter().filter(|selector| !selectors.contains(selector)).collect();
-                (terms.spiffe_id.as_str(), listed(lacking))
+                (terms.spiffe_id.as_str(), self.listed(lacking))
             });
-        let (selectors, suppressed) = (listed(selectors), pass.suppressed);
+        let (selectors, suppressed) = (self.listed(selectors), pass.suppressed);
         warn!(uid, pid, method, %names, %selectors, %nearest, %lacks, suppressed, "asked for what is not its own");
+    }
+
+    /// The entry that comes nearest to being the caller's, and what is lacking.
+    fn nearest<'a>(&self, all: &'a Identities, selectors: &SelectorSet) -> (&'a str, String) {
+        let held = all.held_for(selectors);
+        if let Some(first) = held.iter().find(|held| held.end.is_none()).or(held.first()) {
+            let is_signed = first.end.is_some();
+            let lacks = if is_signed { NOT_THAT_WAY } else { "nothing: its SVID is not signed yet" };
+            return (first.terms.spiffe_id.as_str(), lacks.to_owned());
+        }
+        if let Some(terms) = all.hardware_entries_for(selectors).first() {
+            return (terms.spiffe_id.as_str(), KEY_IN_HARDWARE.to_owned());
+        }
+        let Some(nearest) = all.nearest(selectors) else { return ("none: this agent holds no entry", String::new()) };
+        (nearest.terms.spiffe_id.as_str(), self.listed(nearest.lacks))
+    }
+
+    /// Selectors for a line of the log; of those that `log_selectors` leaves out, how many they are.
+    fn listed<'a>(&self, selectors: impl IntoIterator<Item = &'a Selector>) -> String {
+        let logged = &self.0.logged_selectors;
+        let (logged, left_out): (Vec<_>, Vec<_>) = selectors.into_iter().partition(|one| logged.has(one));
+        let more = logged.len().saturating_sub(MAX_LOGGED_SELECTORS);
+        let mut parts: Vec<String> = logged.into_iter().take(MAX_LOGGED_SELECTORS).map(shown).collect();
+        if more > 0 {
+            parts.push(format!("and {more} more"));
+        }
+        if !left_out.is_empty() {
+            parts.push(format!("({} left out by log_selectors)", left_out.len()));
+        }
+        parts.join(" ")
     }
 }
 
@@ -101,31 +131,4 @@ pub(super) fn expect_whole(all: &Identities) -> Result<(), Status> {
         )),
         false => Ok(()),
     }
-}
-
-/// The entry that comes nearest to being the caller's, and what is lacking.
-fn nearest<'a>(all: &'a Identities, selectors: &SelectorSet) -> (&'a str, String) {
-    let held = all.held_for(selectors);
-    if let Some(first) = held.iter().find(|held| held.end.is_none()).or(held.first()) {
-        let is_signed = first.end.is_some();
-        let lacks = if is_signed { NOT_THAT_WAY } else { "nothing: its SVID is not signed yet" };
-        return (first.terms.spiffe_id.as_str(), lacks.to_owned());
-    }
-    if let Some(terms) = all.hardware_entries_for(selectors).first() {
-        return (terms.spiffe_id.as_str(), KEY_IN_HARDWARE.to_owned());
-    }
-    let Some(nearest) = all.nearest(selectors) else { return ("none: this agent holds no entry", String::new()) };
-    (nearest.terms.spiffe_id.as_str(), listed(nearest.lacks))
-}
-
-/// Selectors for a line of the log.
-fn listed<'a>(selectors: impl IntoIterator<Item = &'a Selector, IntoIter: ExactSizeIterator>) -> String {
-    let selectors = selectors.into_iter();
-    let more = selectors.len().saturating_sub(MAX_LOGGED_SELECTORS);
-    let shown = selectors.take(MAX_LOGGED_SELECTORS).map(shown);
-    let mut list = shown.collect::<Vec<_>>().join(" ");
-    if more > 0 {
-        list += &format!(" and {more} more");
-    }
-    list
 }

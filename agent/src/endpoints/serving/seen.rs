@@ -75,6 +75,17 @@ impl Seen<'_> {
         if self.entries().is_empty() { Err(self.no_identity()) } else { Ok(NEVER) }
     }
 
+    /// Whether bundles are told whoever asks, as the operator may say: who only verifies others needs no identity. Who has no entry sees the
+    /// own trust domain's alone; whether it has none must be known, so that nobody loses those of others for a moment. An agent that is cast
+    /// out hears of no new authorities, and answers nobody.
+    pub fn are_bundles_for_all(&self) -> Result<bool, Status> {
+        let is_meant = self.serving.verifiers().without_identity && self.all.cast_out().is_none();
+        if is_meant && self.entries().is_empty() {
+            self.expect_known()?;
+        }
+        Ok(is_meant)
+    }
+
     /// How long none of the X509-SVIDs ends, if there are some.
     pub fn next_end(&self) -> Option<Duration> {
         self.all.next_end(self.about, self.now).map(|end| self.until(end))

@@ -5,10 +5,11 @@ use prost_types::value::Kind;
 use prost_types::{ListValue, Struct, Value};
 use serde_json::Value as Json;
 
-/// All that a token says. An audience is a list, though the token may have it as one text: so SPIRE answers.
-pub(super) fn of(svid: &JwtSvid) -> Struct {
+/// What a token says of all that is told. An audience is a list, though the token may have it as one text: so SPIRE answers.
+pub(super) fn of(svid: &JwtSvid, is_told: impl Fn(&str) -> bool) -> Struct {
     let audience = svid.audience().iter().map(|audience| string(audience)).collect();
-    let fields = svid.claims().iter().map(|(name, claim)| (name.clone(), value(claim)));
+    let told = svid.claims().iter().filter(|(name, _)| is_told(name));
+    let fields = told.map(|(name, claim)| (name.clone(), value(claim)));
     let mut fields: Struct = Struct { fields: fields.collect() };
     fields.fields.insert("aud".to_owned(), list(audience));
     fields

@@ -12,6 +12,7 @@ use tonic::{Request, Status};
 use tracing::info;
 
 use super::{WorkloadApi, claims, wanted};
+use crate::endpoints::BoundedCall;
 use crate::endpoints::admission::About;
 use crate::endpoints::caller::Known;
 use crate::server_answers::{EntryTerms, ForeignBundle, TrustBundle};
@@ -30,6 +31,7 @@ impl WorkloadApi {
             Audiences::try_new(audience).map_err(|refusal| Status::invalid_argument(refusal.to_string()))?;
         let wanted = wanted(&spiffe_id)?;
         let attested = serving.attest(&caller).await?;
+        serving.expect_in_rate(BoundedCall::FetchJwtSvid, &caller.peer, &attested)?;
         let all = serving.started()?;
         serving.hides(&caller.peer, &attested.selectors, FETCH, &all);
         let mut entries = all.entries_for(&attested.selectors);
@@ -79,7 +81,9 @@ impl WorkloadApi {
         let judge = move || validate(&token, &audience, (&bundle, &federated), &moment);
         let judged = serving.in_turn(&caller.peer, move |_, _| Ok(judge())).await?;
         let svid = judged.map_err(|refusal| self.not_valid(&caller, &refusal))?;
-        Ok(ValidateJwtsvidResponse { spiffe_id: svid.subject().to_string(), claims: Some(claims::of(&svid)) })
+        let is_own = svid.subject().is_member_of(all.trust_domain());
+        let claims = claims::of(&svid, |claim| is_own || serving.verifiers().tells_foreign(claim));
+        Ok(ValidateJwtsvidResponse { spiffe_id: svid.subject().to_string(), claims: Some(claims) })
     }
 
     fn not_valid(&self, caller: &Known, refusal: &JwtRefusal) -> Status {

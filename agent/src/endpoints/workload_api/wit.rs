@@ -9,7 +9,7 @@ use ironroot_api::jwt::private_jwk;
 use ironroot_api::pb::workload::{WitBundlesResponse, Witsvid, WitsvidResponse};
 use tonic::Status;
 
-use crate::endpoints::serving::{Question, Seen};
+use crate::endpoints::serving::{NEVER, Question, Seen};
 use crate::identities::Identity;
 use crate::server_answers::{TrustBundle, Wit};
 
@@ -66,7 +66,7 @@ impl Question for WitBundles {
     }
 
     fn view(&self, seen: &Seen<'_>) -> Result<(Self::View, Duration), Status> {
-        let lasts = seen.entries_last()?;
+        let lasts = if seen.are_bundles_for_all()? { NEVER } else { seen.entries_last()? };
         Ok((seen.own.clone(), lasts))
     }
 

@@ -12,12 +12,16 @@ use tracing::warn;
 
 use super::super::schedule::backoff;
 use super::{Signed, SigningRefusal, Wanted};
-use crate::server_answers::{AnswerRefusal, HOLDER_ALGORITHM, TrustBundle, Wit, WorkloadSvid};
+use crate::server_answers::{AnswerRefusal, TrustBundle, Wit, WorkloadSvid, holder_algorithm};
 use crate::server_channel::{Channel, MAX_ANSWER_BYTES, RPC_DEADLINE, within};
 use crate::trusted_time::TrustedTime;
 
-/// An SVID that is to have a WIT-SVID, its place in the batch, and its key's DER SubjectPublicKeyInfo.
-type Candidate = (usize, Vec<u8>);
+/// An SVID that is to have a WIT-SVID: its place in the batch, and its key, a DER SubjectPublicKeyInfo, with what that signs by.
+struct Candidate {
+    place: usize,
+    spki_der: Vec<u8>,
+    algorithm: &'static str,
+}
 
 /// Pause before an entry is asked for again whose X509-SVID was signed, and whose WIT-SVID was not: by a server that signs none, or
 /// none for it.
@@ -61,7 +65,7 @@ pub(super) async fn with_wits(
     if candidates.is_empty() {
         return BTreeSet::new();
     }
-    let all = || candidates.iter().map(|(place, _)| signed[*place].0.entry_id.clone()).collect();
+    let all = || candidates.iter().map(|one| signed[one.place].0.entry_id.clone()).collect();
     let results = match ask(channel, params(signed, &candidates)).await {
         Ok(results) if results.len() == candidates.len() => results,
         Ok(_) => {
@@ -74,7 +78,7 @@ pub(super) async fn with_wits(
         }
     };
     let mut missing = BTreeSet::new();
-    for ((place, spki_der), result) in candidates.into_iter().zip(results) {
+    for (Candidate { place, spki_der, .. }, result) in candidates.into_iter().zip(results) {
         let (wanted, svid) = &mut signed[place];
         match check(wanted, &spki_der, result, bundle, time) {
             Ok(wit) => take(svid, wit),
@@ -112,15 +116,18 @@ impl SigningRefusal {
 }
 
 fn candidates(signed: &[Signed]) -> Vec<Candidate> {
-    let spki = |(_, svid): &Signed| svid.as_ref().ok()?.key().spki_der();
-    signed.iter().enumerate().filter_map(|(place, one)| Some((place, spki(one)?))).collect()
+    let candidate = |(place, (_, svid)): (usize, &Signed)| {
+        let spki_der = svid.as_ref().ok()?.key().spki_der()?;
+        Some(Candidate { place, algorithm: holder_algorithm(&spki_der)?, spki_der })
+    };
+    signed.iter().enumerate().filter_map(candidate).collect()
 }
 
 fn params(signed: &[Signed], candidates: &[Candidate]) -> Vec<NewWitsvidParams> {
-    let param = |(place, spki_der): &Candidate| NewWitsvidParams {
+    let param = |Candidate { place, spki_der, algorithm }: &Candidate| NewWitsvidParams {
         entry_id: signed[*place].0.entry_id.clone(),
         public_key: spki_der.clone().into(),
-        signing_algorithm: HOLDER_ALGORITHM.to_owned(),
+        signing_algorithm: (*algorithm).to_owned(),
     };
     candidates.iter().map(param).collect()
 }
