@@ -4,6 +4,7 @@
 //! at any moment leaves the key of whichever certificate survived. Which slot is current is not written down: it is the
 //! one whose public key the certificate names.
 
+mod not_signed;
 mod request;
 mod software;
 mod spire_keys;
@@ -21,6 +22,7 @@ use tokio::runtime::Handle;
 
 use crate::token::TokenFailure;
 
+pub use not_signed::NotSigned;
 pub use request::certificate_request;
 pub use software::SoftwareKey;
 pub use store::{Keep, KeyOf, KeyPlace, KeyStore};

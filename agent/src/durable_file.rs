@@ -35,9 +35,28 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     durable_file::replace(path, bytes, 0o600)
 }
 
+/// What helps where the disk has not taken a file.
+pub fn remedy(error: &io::Error) -> &'static str {
+    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    match error.kind() {
+        ReadOnlyFilesystem => "the file system is read-only: mount it writable",
+        StorageFull | QuotaExceeded => "make room on the disk",
+        _ => "see to the disk",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_helps_a_disk_is_said_of_its_own_trouble() {
+        use nix::libc::{EDQUOT, EIO, ENOSPC, EROFS};
+        let [full, quota, read_only, broken] =
+            [ENOSPC, EDQUOT, EROFS, EIO].map(|code| remedy(&io::Error::from_raw_os_error(code)));
+        assert_eq!([full, quota], ["make room on the disk"; 2]);
+        assert!(read_only.contains("read-only") && broken == "see to the disk");
+    }
 
     #[test]
     fn refuses_links_directories_and_oversized_files() {

@@ -107,6 +107,8 @@ pub struct Report {
     pub next_contact_unix: i64,
     /// Whether there are identities on the disk that outlive a restart, and the last write did not fail.
     pub is_cache_sealed: bool,
+    /// Whether there is a sealed file of which it is not known yet whether it opens: the chip is waited for.
+    pub has_unopened_cache: bool,
     /// How far the server's issuance log has come, and what speaks against it; empty: it has not shown one.
     pub issuance_log: String,
     /// What the server is verified against: its own bundle, or what an earlier run kept of it; `None`: nothing is known but what the
@@ -119,8 +121,8 @@ pub struct Report {
 }
 
 impl Report {
-    /// Nothing has happened yet between the agent and the server of that name.
-    pub fn of(name: Option<&ServerName>) -> Self {
-        Self { name: name.map(ServerName::to_string).unwrap_or_default(), ..Self::default() }
+    /// Nothing has happened yet between the agent and the server of that name at `server`, host and port.
+    pub fn of(name: Option<&ServerName>, server: String) -> Self {
+        Self { name: name.map(ServerName::to_string).unwrap_or_default(), server, ..Self::default() }
     }
 }

@@ -7,7 +7,9 @@ mod bounded;
 mod dial;
 mod verifier;
 
+use std::error::Error as StdError;
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +24,7 @@ use tonic::Status;
 use tonic::transport::Endpoint;
 use tracing::warn;
 
-use crate::agent_key::AgentKey;
+use crate::agent_key::{AgentKey, NotSigned};
 use crate::server_answers::DerList;
 use crate::trusted_time::TrustedTime;
 pub use bounded::{Channel, MAX_ANSWER_BYTES};
@@ -44,6 +46,9 @@ pub enum ChannelError {
     /// Name resolution, TCP, TLS or HTTP/2 failed.
     #[error("cannot reach the server")]
     Connect(#[source] tonic::transport::Error),
+    /// The chip or token that holds the agent's key did not sign in the handshake; the server is there.
+    #[error("the agent's key cannot be used")]
+    Key(#[source] NotSigned),
     /// Somebody answered who is not believed.
     #[error("the server is not believed")]
     Refused(#[source] ServerRefusal),
@@ -56,11 +61,26 @@ impl ChannelError {
     }
 
     fn of(error: tonic::transport::Error) -> Self {
-        match ServerRefusal::behind(&error) {
-            Some(refusal) => Self::Refused(refusal.clone()),
-            None => Self::Connect(error),
+        match (behind::<ServerRefusal>(&error), behind::<NotSigned>(&error)) {
+            (Some(refusal), _) => Self::Refused(refusal.clone()),
+            (None, Some(not_signed)) => Self::Key(not_signed.clone()),
+            (None, None) => Self::Connect(error),
         }
     }
+}
+
+/// What the connector refused with, behind a failed connection, if it is of that kind.
+fn behind<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let inside = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        let found = error.downcast_ref().or_else(|| inside.and_then(|inside| inside.downcast_ref()));
+        if found.is_some() {
+            return found;
+        }
+        next = error.source();
+    }
+    None
 }
 
 /// Where the server is, and who it must be.

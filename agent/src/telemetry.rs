@@ -63,12 +63,12 @@ impl Sources {
         for api in Api::ALL {
             self.write_let_in(page, api);
         }
-        page.spire_calls("workload_api_workload_attestation", "Callers that were looked at", &self.tally.attestations);
+        page.spire_calls("workload_api.workload_attestation", "Callers that were looked at", &self.tally.attestations);
         // SPIRE's agent shows it once there is one.
         let over_rate: Vec<_> = self.tally.times_over_rate().collect();
         if !over_rate.is_empty() {
             let help = "Calls beyond the rates of experimental.ratelimit";
-            let mut family = page.spire("workload_api_rate_limit_exceeded", Kind::Counter, help);
+            let mut family = page.spire("workload_api.rate_limit_exceeded", Kind::Counter, help);
             over_rate.into_iter().for_each(|(method, count)| family.sample(&[("method", method)], count as f64));
         }
         let mut turned_away =
@@ -81,11 +81,11 @@ impl Sources {
     /// SPIRE's agent shows an API's once it has been called.
     fn write_let_in(&self, page: &mut Page, api: Api) {
         let (connection, connections) = match api {
-            Api::Workload => ("workload_api_connection", "workload_api_connections"),
-            Api::Sds => ("sds_api_connection", "sds_api_connections"),
-            Api::DelegatedIdentity => ("delegated_identity_api_connection", "delegated_identity_api_connections"),
-            Api::Debug => ("debug_api_connection", "debug_api_connections"),
-            Api::Logger => ("logger_api_connection", "logger_api_connections"),
+            Api::Workload => ("workload_api.connection", "workload_api.connections"),
+            Api::Sds => ("sds_api.connection", "sds_api.connections"),
+            Api::DelegatedIdentity => ("delegated_identity_api.connection", "delegated_identity_api.connections"),
+            Api::Debug => ("debug_api.connection", "debug_api.connections"),
+            Api::Logger => ("logger_api.connection", "logger_api.connections"),
         };
         let (begun, under_way) = self.tally.let_in(api);
         if begun > 0 || api == Api::Workload {
@@ -97,11 +97,11 @@ impl Sources {
     fn write_loop(&self, page: &mut Page) {
         let counted = &self.counted;
         let attestor = [("attestor", self.attestor)];
-        page.spire_calls_of("node_attestor_new_svid", "Attestations of the device", &attestor, &counted.attested);
+        page.spire_calls_of("node.attestor.new_svid", "Attestations of the device", &attestor, &counted.attested);
         for (name, help, calls) in [
-            ("agent_svid_rotate", "Renewals of the agent's certificate", &counted.renewed),
-            ("manager_sync_fetch_entries_updates", "Times that the server was asked for entries", &counted.entries),
-            ("manager_sync_fetch_svids_updates", "Times that the server was asked to sign", &counted.svids),
+            ("agent_svid.rotate", "Renewals of the agent's certificate", &counted.renewed),
+            ("manager.sync.fetch_entries_updates", "Times that the server was asked for entries", &counted.entries),
+            ("manager.sync.fetch_svids_updates", "Times that the server was asked to sign", &counted.svids),
         ] {
             page.spire_calls(name, help, calls);
         }

@@ -80,6 +80,8 @@ pub struct ServerConfig {
     pub key_exchanges: KeyExchanges,
     /// Callers that may administer the server over TCP.
     pub admin_ids: Vec<SpiffeId>,
+    /// Whether an agent's own ID is one of its selectors.
+    pub agent_id_is_selector: bool,
     /// Whether entries may name a program and nobody who runs it.
     pub allow_executable_only: bool,
     /// Whether, and where, each issued, refused and changed thing leaves a line.
@@ -220,6 +222,7 @@ fn read(root: &Section<'_>) -> Option<ServerConfig> {
         wit: wit::with_given_keys(&server, block.wit, has_given_keys),
         key_exchanges: block.key_exchanges,
         admin_ids: block.admin_ids,
+        agent_id_is_selector: block.agent_id_is_selector,
         allow_executable_only: block.allow_executable_only,
         audit: block.audit,
         rate_limits: block.rate_limits,

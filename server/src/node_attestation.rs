@@ -27,10 +27,10 @@ use std::sync::Arc;
 
 use ironroot_api::csr::Csr;
 use ironroot_api::{SpiffeId, SpiffeIdError, TrustDomain};
-use ironroot_attest::SelectorSet;
 use ironroot_attest::node::together::TogetherRefusal;
 use ironroot_attest::node::tpm::TpmRefusal;
 use ironroot_attest::node::tpm_devid::TpmDevIdRefusal;
+use ironroot_attest::{Selector, SelectorSet};
 use ironroot_text::hex::hex;
 use thiserror::Error;
 
@@ -331,12 +331,20 @@ pub struct NodeAttestation {
     store: Store,
     devices: Arc<Devices>,
     attestors: Vec<Attestor>,
+    id_is_selector: bool,
 }
 
 impl NodeAttestation {
     /// Only what is among `attestors` attests.
     pub fn new(trust_domain: TrustDomain, store: Store, devices: Arc<Devices>, attestors: Vec<Attestor>) -> Self {
-        Self { trust_domain, store, devices, attestors }
+        Self { trust_domain, store, devices, attestors, id_is_selector: false }
+    }
+
+    /// The same; if `it_is`, a node's own ID is one more of its selectors: `spiffe_id:spiffe://…`.
+    ///
+    /// Source: SPIRE, `agent_spiffe_id_as_selector` (pkg/server/api/agent/v1/service.go, AttestAgent).
+    pub fn with_id_as_selector(self, it_is: bool) -> Self {
+        Self { id_is_selector: it_is, ..self }
     }
 
     /// Whether a join token is worth anything here, by itself or together with another proof.
@@ -361,10 +369,11 @@ impl NodeAttestation {
         csr: Csr,
         at: &Circumstances<'_>,
     ) -> Result<Progress, AttestationError> {
-        match evidence {
+        let begun = match evidence {
             Evidence::Together(evidence) => self.begin_together(evidence, csr, at).await,
             evidence => self.begin_one(evidence, csr, at).await,
-        }
+        };
+        begun.map(|progress| self.with_every_selector(progress))
     }
 
     async fn begin_one(
@@ -392,9 +401,21 @@ impl NodeAttestation {
         response: &[u8],
         now_unix: i64,
     ) -> Result<Progress, AttestationError> {
-        match challenge {
+        let answered = match challenge {
             Challenge::Together(challenge) => self.judge_together(*challenge, response, now_unix).await,
             challenge => self.answer_one(challenge, response, now_unix).await,
+        };
+        answered.map(|progress| self.with_every_selector(progress))
+    }
+
+    /// What no way to attest gives by itself is given to whoever is attested.
+    fn with_every_selector(&self, progress: Progress) -> Progress {
+        match progress {
+            Progress::Attested(mut node) if self.id_is_selector => {
+                node.selectors.extend(Selector::new("spiffe_id", node.id.as_str()));
+                Progress::Attested(node)
+            }
+            progress => progress,
         }
     }
 

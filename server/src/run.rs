@@ -213,7 +213,8 @@ fn server_state(
         federation,
         refresher,
         store: store.clone(),
-        node_attestation: NodeAttestation::new(trust_domain, store.clone(), devices, attestors),
+        node_attestation: NodeAttestation::new(trust_domain, store.clone(), devices, attestors)
+            .with_id_as_selector(config.agent_id_is_selector),
         limits: Limits::new(config.rate_limits.attestation, config.rate_limits.signing),
         forks: Forks::default(),
         occupancy: Occupancy::new(),

@@ -195,7 +195,7 @@ fn every_mistake_is_reported_at_once_with_its_line() {
     trust_domian = "x"
     admin_ids = ["spiffe://example.org/a", "nobody"]
 }
-telemetry { Statsd = [{ address = "localhost:8125" }] AllowedLabels = [] BlockedPrefixes = ["a"] Prometheus { host = "x" tls { use_spire_svid = true } } MetricPrefix = "1" otlp { endpoint = "tcp://x:1" sample = 2 sample_one_in = 0 } }
+telemetry { Statsd = [{ address = "localhost:8125" }] AllowedLabels = [] BlockedPrefixes = ["a b"] Prometheus { host = "x" tls { use_spire_svid = true } } MetricPrefix = "1" otlp { endpoint = "tcp://x:1" sample = 2 sample_one_in = 0 } }
 plugins {
     DataStore "sql" { plugin_data { database_type = "mysql" connection_string = "x" } }
     KeyManager "aws_kms" { plugin_data { region = "r" } }
@@ -222,8 +222,8 @@ plugins {
         "server.conf:12: server.trust_domian: unknown key: did you mean trust_domain?",
         "server.conf:13: server.admin_ids: \"nobody\": scheme is not \"spiffe://\"",
         "server.conf:15: telemetry.Statsd: not supported by ironroot-server: metrics are fetched and not pushed: let Prometheus, or your collector's agent, fetch them",
-        "server.conf:15: telemetry.BlockedPrefixes: not supported by ironroot-server: all metrics are shown: drop what is too much where they are fetched (metric_relabel_configs)",
         "server.conf:15: telemetry.MetricPrefix: \"1\": a metric's name has letters, digits and '_', and begins with no digit",
+        "server.conf:15: telemetry.BlockedPrefixes: \"a b\": names have letters, digits and '_', and '.' between their parts, such as spire_server.rpc",
         "server.conf:15: telemetry.Prometheus.port: missing: give the port that Prometheus asks, such as 9988",
         "server.conf:15: telemetry.Prometheus.tls.use_spire_svid: not supported by ironroot-server: give cert_file and key_file, and client_ca_file to say who may ask",
         "server.conf:15: telemetry.Prometheus.tls.cert_file: missing: give the PEM file with the listener's certificate",

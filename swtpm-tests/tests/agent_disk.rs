@@ -39,7 +39,10 @@ fn attests_without_a_disk(server: &Server, mut device: Device) {
     SmallDisk::at(&data, |disk| {
         disk.make_read_only();
         attests_with_a_key_in_memory(&mut device);
+        let why = format!("{IN_MEMORY}: the file system is read-only");
+        assert!(device.log().contains(&why), "{}", device.log());
         refuses_a_second(&device.config_path());
+        looks_at_the_rest(&device.config_path());
     });
 }
 
@@ -49,6 +52,20 @@ fn attests_with_a_key_in_memory(device: &mut Device) {
     device.start();
     assert_eq!(device.expect_identity(ALICE).ids, alice());
     expect_within(DEADLINE, "it has made a key anew", || device.log(), || times(device) > before);
+}
+
+/// A disk that takes nothing is said to be so, and is not all that is looked at: the agent serves from it.
+fn looks_at_the_rest(config: &Path) {
+    let said = |verb: &str| {
+        let output = Command::new(binary("ironroot-agent")).args([verb, "-config"]).arg(config).output().expect("runs");
+        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        (output.status.success(), text)
+    };
+    let (is_valid, told) = said("validate");
+    assert!(is_valid && told.contains("data_dir: ") && told.contains("is on a read-only file system"), "{told}");
+    let (_, told) = said("doctor");
+    assert!(told.contains("look   configuration") && told.contains("is on a read-only file system"), "{told}");
+    assert!(told.contains("agent ") && told.contains("name of the server"), "{told}");
 }
 
 fn refuses_a_second(config: &Path) {

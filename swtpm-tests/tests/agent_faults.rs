@@ -61,15 +61,28 @@ fn waits_for_a_tpm_that_is_away_at_the_start() {
     device.start();
     device.expect_log("cannot open the TPM");
     assert!(device.process().expect("started").runs());
+    let socket = device.admin_socket();
     let status = || {
         let mut command = Command::new(binary("ironroot-agent"));
-        let output = command.args(["status", "-socketPath"]).arg(device.admin_socket()).output().expect("it starts");
+        let output = command.args(["status", "-socketPath"]).arg(&socket).output().expect("it starts");
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
     expect_within(DEADLINE, "its status says why", status, || status().contains("waiting for the TPM: "));
+    assert!(status().contains("Server        : 127.0.0.1:"), "{}", status());
+    assert!(status().contains("Kept on disk  : nothing new"), "{}", status());
     assert!(device.fetch(ALICE).is_err());
     device.tpm().start_again().expect("started");
     assert_eq!(device.expect_identity(ALICE).ids, alice());
+    // What lies there sealed is said to lie there, while the chip is away that opens it.
+    device.expect_sealed(1);
+    device.kill_agent();
+    device.tpm().stop().expect("stopped");
+    device.start();
+    let sealed = "Kept on disk  : sealed identities, which are opened once the chip answers";
+    expect_within(DEADLINE, "its status says what is there", status, || status().contains(sealed));
+    device.tpm().start_again().expect("started");
+    assert_eq!(device.expect_identity(ALICE).ids, alice());
+    expect_within(DEADLINE, "and that it is open", status, || !status().contains(sealed));
 }
 
 //= FLT-T2
@@ -81,7 +94,9 @@ fn serves_on_when_the_tpm_dies_and_uses_it_again_when_it_is_back() {
     device.tpm().stop().expect("stopped");
     // Every new connection needs the key in the chip.
     server.restart();
-    device.expect_log("sync failed");
+    // The server is there; it is the key that cannot be used.
+    device.expect_log("the agent's key cannot be used: it did not sign: ");
+    assert!(!device.log().contains("cannot reach the server: other error"), "{}", device.log());
     assert_eq!(serial(&device), before);
     assert!(device.process().expect("started").runs());
     device.tpm().start_again().expect("started");

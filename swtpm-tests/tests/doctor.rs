@@ -169,6 +169,13 @@ fn an_agents_doctor_finds_the_chip_the_server_and_the_clock() {
     let next = about(&found, "server")["next"].as_str().expect("words");
     assert!(next.starts_with(&format!("trust_domain = \"{TRUST_DOMAIN}\"")), "{found:#?}");
     assert_eq!(about(&found, "port of health")["verdict"], "fault", "{found:#?}");
+    // A place that cannot be used keeps nobody from looking at the rest.
+    let text = std::fs::read_to_string(&config).expect("readable");
+    let log = "agent {\n log_file = \"/no/such/directory/log\"\n";
+    std::fs::write(&wrong, text.replacen("agent {\n", log, 1)).expect("written");
+    let found = ask_with(&wrong);
+    assert!(about(&found, "configuration")["says"].as_str().expect("words").contains("log_file"), "{found:#?}");
+    assert_eq!((faults(&found).len(), &about(&found, "TPM")["verdict"]), (1, &"good".into()), "{found:#?}");
     device.start();
     device.expect_log("identities sealed");
     assert_eq!(about(&ask(), "agent")["verdict"], "good");

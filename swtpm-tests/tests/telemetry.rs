@@ -8,7 +8,7 @@ use ironroot_lab::deployment::{
     AgentOptions, DEADLINE, Device, Server, ServerOptions, TRUST_DOMAIN, expect_within, free_port, wait_for,
 };
 use ironroot_lab::manufacturer::Manufacturer;
-use ironroot_lab::metrics::{scrape, series, switch_on, switch_on_tls, value};
+use ironroot_lab::metrics::{self, scrape, series, switch_on, switch_on_tls, value};
 use ironroot_lab::web_certificate::WebCertificate;
 
 const ALICE: u32 = 60_001;
@@ -102,6 +102,42 @@ fn both_daemons_show_what_happened_and_how_they_are() {
     names_nobody(&page(agent_port), &device);
     form_is_right(&page(server_port));
     form_is_right(&page(agent_port));
+}
+
+#[test]
+fn what_the_operator_blocks_is_on_no_page() {
+    let filters = |own: &str| {
+        format!(
+            "BlockedPrefixes = [\"ironroot_{own}\", \"spire_{own}.rpc\"] AllowedPrefixes = [\"spire_{own}.rpc.svid\", \
+             \"ironroot_{own}.certificate\"] BlockedLabels = [\"host\"] }}\n"
+        )
+    };
+    let switch_on = |config: &Path, own: &str| {
+        let port = free_port();
+        let block = metrics::block(port).replace("}\n", &filters(own));
+        let text = std::fs::read_to_string(config).expect("the configuration");
+        std::fs::write(config, text + &block).expect("written");
+        port
+    };
+    let mut server = Server::prepare(&ServerOptions::default());
+    let server_port = switch_on(&server.config_path(), "server");
+    server.restart();
+    let mut device = Device::manufacture(&Manufacturer::new("Toy TPM Works").expect("maker"));
+    server.import_devices(&format!("ek_sha256\n{}\n", device.ek_sha256()));
+    server.create_entry(&device.agent_id(), "/alice", &[&format!("unix:uid:{ALICE}")], &[]);
+    device.provision(&server, &AgentOptions::default());
+    let agent_port = switch_on(&device.config_path(), "agent");
+    device.start();
+    device.expect_identity(ALICE);
+    expect(server_port, "spire_server_rpc_svid_v1_svid_batch_new_x509svid", &["status=\"OK\""], |calls| calls > 0.0);
+    expect(agent_port, "ironroot_agent_certificate_ends_seconds", &[], |seconds| seconds > 0.0);
+    for (page, blocked) in [
+        (page(server_port), ["spire_server_rpc_agent", "ironroot_server", "host="]),
+        (page(agent_port), ["spire_agent_rpc", "ironroot_agent_standing", "host="]),
+    ] {
+        assert!(blocked.iter().all(|blocked| !page.contains(blocked)), "{blocked:?} in {page}");
+        form_is_right(&page);
+    }
 }
 
 fn names_nobody(page: &str, device: &Device) {

@@ -51,6 +51,36 @@ fn a_device_with_a_certificate_attests_serves_and_attests_again_and_a_banned_one
     }
 }
 
+#[test]
+fn with_the_key_an_agents_own_id_is_one_of_its_selectors_and_names_a_node_alias() {
+    let pki = DevicePki::new();
+    let identity = pki.issue("named", &rcgen::PKCS_ECDSA_P256_SHA256);
+    let own = format!("spiffe_id:{}", identity.agent_id);
+    let options = |server_lines: &str| ServerOptions {
+        plugins: pki.server_block(),
+        server_lines: server_lines.to_owned(),
+        ..ServerOptions::default()
+    };
+    let shown = |server: &Server| server.cli(&["agent", "show", "-spiffeID", &identity.agent_id]);
+    // Without the key it is none of them.
+    let plain = Server::start(&options(""));
+    let mut there = device(&plain, &identity);
+    there.start();
+    there.expect_log("agent attested");
+    assert!(!shown(&plain).contains(&own), "{}", shown(&plain));
+    there.kill_agent();
+
+    let server = Server::start(&options("experimental { agent_spiffe_id_as_selector = true }"));
+    let alias = format!("spiffe://{TRUST_DOMAIN}/this-one");
+    server.create_entry(&format!("spiffe://{TRUST_DOMAIN}/spire/server"), "/this-one", &[&own], &[]);
+    server.create_entry(&alias, "/alice", &[&format!("unix:uid:{ALICE}")], &[]);
+    let mut device = device(&server, &identity);
+    device.start();
+    assert_eq!(device.expect_identity(ALICE).ids, [format!("spiffe://{TRUST_DOMAIN}/alice")]);
+    let shown = shown(&server);
+    assert!(identity.selectors.iter().chain([&own]).all(|selector| shown.contains(selector.as_str())), "{shown}");
+}
+
 fn uri(text: &str) -> SanType {
     SanType::URI(text.try_into().expect("a URI"))
 }

@@ -153,7 +153,8 @@ impl KeyStore {
         let (place, of, made) = (self.place.clone(), self.of, key.clone());
         match on_disk(move || write_slot(&place, of, slot, &made)).await {
             Err(error) if keep == Keep::IfPossible => {
-                warn!(error = %describe(&error), "the agent's new key is in memory only: make room on the disk; after a restart the agent attests again");
+                let helps = remedy(&error);
+                warn!(error = %describe(&error), "the agent's new key is in memory only: {helps}; after a restart the agent attests again");
             }
             written => written?,
         }
@@ -217,7 +218,8 @@ impl KeyStore {
         if let KeyPlace::Tpm { directory, .. } = &self.place {
             let (path, made) = (attestation_key_path(directory), blob.clone());
             if let Err(error) = on_disk(move || write_blob(&path, &made)).await {
-                warn!(error = %describe(&error), "the attestation key is in memory only: make room on the disk; after a restart it is made anew");
+                let helps = remedy(&error);
+                warn!(error = %describe(&error), "the attestation key is in memory only: {helps}; after a restart it is made anew");
             }
         }
         self.attestation_key = Some(blob.clone());
@@ -298,6 +300,14 @@ fn remove_slots(place: &KeyPlace, of: KeyOf) -> Result<(), KeyError> {
     };
     let slots = (0..2).map(|slot| slot_path(directory, of, slot, extension));
     slots.flat_map(|path| [aside(&path), path]).try_for_each(remove)
+}
+
+/// What helps where a key could not be written.
+fn remedy(error: &KeyError) -> &'static str {
+    match error {
+        KeyError::File { error, .. } => durable_file::remedy(error),
+        _ => "see to its file",
+    }
 }
 
 fn remove(path: PathBuf) -> Result<(), KeyError> {

@@ -12,17 +12,16 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use der::Decode;
 use ironroot_hsm::{HsmError, KeyId, KeyKind, KeyName, TokenKey, Urgency};
-use ironroot_shell::describe;
 use rustls::sign::Signer;
-use rustls::{Error as TlsError, OtherError, SignatureAlgorithm, SignatureScheme};
+use rustls::{Error as TlsError, SignatureAlgorithm, SignatureScheme};
 use rustls_pki_types::SubjectPublicKeyInfoDer;
 use serde::{Deserialize, Serialize};
 use spki::SubjectPublicKeyInfoRef;
-use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 
 use super::KeyError;
+use super::not_signed::NotSigned;
 use super::request::request_signed_elsewhere;
 use crate::token::{LazyToken, TokenFailure};
 
@@ -156,11 +155,6 @@ impl Known {
     }
 }
 
-/// A handshake that failed for want of a signature: the whole chain of why.
-#[derive(Debug, Error)]
-#[error("the agent's key did not sign: {0}")]
-struct NotSigned(String);
-
 /// The key as rustls uses it. It signs on whatever thread rustls is on: dial on one that may block.
 #[derive(Clone)]
 struct TlsKey {
@@ -192,8 +186,7 @@ impl rustls::sign::SigningKey for TlsKey {
 impl Signer for TlsKey {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, TlsError> {
         let signed = self.key.sign_blocking(&self.runtime, message);
-        // rustls shows an error without its causes, and the cause is what an operator needs.
-        signed.map_err(|error| TlsError::Other(OtherError(Arc::new(NotSigned(describe(&error))))))
+        signed.map_err(|error| NotSigned::because(&error).into())
     }
 
     fn scheme(&self) -> SignatureScheme {

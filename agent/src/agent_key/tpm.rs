@@ -1,17 +1,17 @@
 //! A P-256 key that was made in the chip and never leaves it.
 
 use std::fmt;
-use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use der::Decode;
 use ironroot_attest::tpm::{KeyBlob, Tpm, TpmError};
 use rustls::sign::Signer;
-use rustls::{Error, OtherError, SignatureAlgorithm, SignatureScheme};
+use rustls::{Error, SignatureAlgorithm, SignatureScheme};
 use rustls_pki_types::SubjectPublicKeyInfoDer;
 use spki::SubjectPublicKeyInfoRef;
 
 use super::KeyError;
+use super::not_signed::NotSigned;
 use super::request::request_signed_elsewhere;
 
 /// A signing key inside a TPM: the wrapped blob, and the handle to the chip that can unwrap it.
@@ -99,7 +99,7 @@ impl fmt::Debug for TpmSigner {
 
 impl Signer for TpmSigner {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
-        sign(&self.tpm, &self.blob, message).map_err(|error| Error::Other(OtherError(Arc::new(error))))
+        sign(&self.tpm, &self.blob, message).map_err(|error| NotSigned::because(&error).into())
     }
 
     fn scheme(&self) -> SignatureScheme {

@@ -10,6 +10,8 @@ use tonic::transport::Channel;
 
 use crate::config::DEFAULT_ADMIN_SOCKET_PATH;
 
+/// Where the package's agent answers administrators, once its configuration says so.
+const PACKAGED_SOCKET: &str = "/run/ironroot-agent/private/admin.sock";
 /// Longest a command waits, seconds.
 pub(super) const PATIENCE_SECONDS: u64 = 10;
 
@@ -44,5 +46,5 @@ pub(super) async fn admin_channel(flag: &Path, instance: Option<&str>) -> Result
         variable: "SPIRE_AGENT_PRIVATE_SOCKET",
         default: DEFAULT_ADMIN_SOCKET_PATH,
     };
-    Ok(unix_socket::connect(&choice.resolve_here()?).await?)
+    unix_socket::connect(&choice.resolve_here()?).await.map_err(CommandError::unreachable(PACKAGED_SOCKET))
 }

@@ -22,6 +22,8 @@ use tonic::{Code, Request, Status, Streaming};
 
 use crate::config::DEFAULT_SOCKET_PATH;
 
+/// Where the package's agent serves workloads.
+const PACKAGED_SOCKET: &str = "/run/ironroot-agent/public/api.sock";
 /// Longest answer accepted, bytes: as much as an agent sends.
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 
@@ -39,7 +41,7 @@ pub(super) struct Connection {
 impl Connection {
     /// A channel to the agent.
     pub(super) async fn open(&self) -> Result<Channel, CommandError> {
-        Ok(unix_socket::connect(&self.socket()?).await?)
+        unix_socket::connect(&self.socket()?).await.map_err(CommandError::unreachable(PACKAGED_SOCKET))
     }
 
     /// Whether another socket than the usual one was named.

@@ -23,6 +23,7 @@ use crate::config::{AgentConfig, TpmConfig, unreachable_docker};
 use crate::report::Stands;
 use crate::run::tpm_settings;
 
+const PROGRAM: &str = "ironroot-agent";
 /// How long an agent that runs may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -50,9 +51,7 @@ impl Doctor {
 
     async fn look(&self) -> Findings {
         let mut findings = Findings::default();
-        let read = self.file.load(AgentConfig::validate);
-        let Some(config) = findings.configuration(read, "ironroot-agent") else { return findings };
-        findings.good("configuration", format!("trust domain {}", config.trust_domain));
+        let Some(config) = self.read(&mut findings) else { return findings };
         let runs = look_at_agent(&mut findings, &config.socket_path, config.admin_socket_path.as_deref()).await;
         disk_space(&mut findings, "disk of data_dir", &config.data_dir);
         look_at_ports(&mut findings, &config, runs);
@@ -66,6 +65,17 @@ impl Doctor {
             server::look(&mut findings, (&config.trust_domain, config.key_exchanges), server).await;
         }
         findings
+    }
+
+    /// The configuration. A place that it names and that cannot be used keeps nobody from looking at the rest; text that is no
+    /// configuration does.
+    fn read(&self, findings: &mut Findings) -> Option<AgentConfig> {
+        let looked_at = findings.configuration(self.file.load(AgentConfig::validate), PROGRAM);
+        if let Some(config) = &looked_at {
+            findings.good("configuration", format!("trust domain {}", config.trust_domain));
+            config.warnings.iter().for_each(|warning| findings.doubtful("configuration", warning, ""));
+        }
+        looked_at.or_else(|| self.file.load(AgentConfig::load).ok())
     }
 }
 

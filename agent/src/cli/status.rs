@@ -48,6 +48,7 @@ fn json(status: &GetStatusResponse) -> Value {
         "last_failure": status.last_failure,
         "next_contact": int64(status.next_contact),
         "is_cache_sealed": status.is_cache_sealed,
+        "has_unopened_cache": status.has_unopened_cache,
         "chip": status.chip,
         "entries": status.entries,
         "x509_svids": status.x509_svids,
@@ -138,6 +139,7 @@ fn text(status: &GetStatusResponse) -> String {
     let cache = match (status.is_cache_sealed, status.chip.is_empty()) {
         (false, _) if is_banned => "nothing: it is wiped, since the server bans this agent",
         (true, _) => "identities, sealed to the chip",
+        (false, _) if status.has_unopened_cache => "sealed identities, which are opened once the chip answers",
         (false, true) => "the agent's own certificate only",
         (false, false) => "nothing new: it is not written yet, or could not be, and then the log says why",
     };
@@ -194,6 +196,9 @@ Holds         : 0 entries, 0 X509-SVIDs, 0 JWT-SVIDs
 Serves        : 0 streams on 0 connections of 0 users
 ";
         assert_eq!(text(&status), wanted);
+        let unopened = GetStatusResponse { has_unopened_cache: true, chip: "tpmrm0".into(), ..status.clone() };
+        let told = super::text(&unopened);
+        assert!(told.contains("Kept on disk  : sealed identities, which are opened once the chip answers"), "{told}");
         let banned = GetStatusResponse { standing: "banned".into(), chip: "tpmrm0".into(), ..status.clone() };
         assert!(super::text(&banned).contains("Kept on disk  : nothing: it is wiped"), "{}", super::text(&banned));
         status.next_to_end = vec![Ending { spiffe_id: "spiffe://td/a".into(), ends_at: 0 }];

@@ -53,7 +53,9 @@ pub(super) fn read(agent: &Section<'_>) -> Option<AgentBlock> {
     let servers = servers::read(agent, trust_domain.as_ref());
     let data_dir = agent.path("data_dir").unwrap_or_else(|| PathBuf::from("."));
     let socket_path = agent.socket_path("socket_path").unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET_PATH));
-    agent.look("data_dir", || places::usable_directory(&data_dir));
+    // An agent serves what a disk holds that takes nothing any more.
+    agent.look("data_dir", || places::usable_or_read_only_directory(&data_dir));
+    agent.doubt("data_dir", || places::read_only_directory(&data_dir));
     agent.look("socket_path", || places::usable_socket(&socket_path));
     let Experimental { sync_interval, wit_svids, key_exchanges, broker, call_rates } = read_experimental(agent);
     let workload_keys = agent.parsed("workload_x509_svid_key_type", str::parse).unwrap_or_default();

@@ -74,7 +74,8 @@ fn read_key_manager(plugins: &Section<'_>) -> Option<(KeyManager<()>, TpmKeys)> 
         "disk" => {
             let directory = data.required("directory", data.path("directory"), "give the directory for the key");
             if let Some(directory) = &directory {
-                data.look("directory", || places::usable_directory(directory));
+                data.look("directory", || places::usable_or_read_only_directory(directory));
+                data.doubt("directory", || places::read_only_directory(directory));
             }
             directory.map(|directory| (KeyManager::Disk { directory }, TpmKeys::default()))
         }

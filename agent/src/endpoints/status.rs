@@ -34,6 +34,7 @@ impl StatusService for StatusApi {
         let local_authority = first.local_authority.clone();
         let (first, servers) = (server(first), self.reports.all());
         let is_cache_sealed = servers.iter().any(|report| report.is_cache_sealed);
+        let has_unopened_cache = servers.iter().any(|report| report.has_unopened_cache);
         let servers = if servers.len() > 1 { servers.into_iter().map(server).collect() } else { Vec::new() };
         // Whoever asks is not served anything.
         let asker = request.extensions().get::<Admitted>().map(Admitted::caller);
@@ -64,6 +65,7 @@ impl StatusService for StatusApi {
             issuance_log: first.issuance_log,
             servers,
             local_authority,
+            has_unopened_cache,
         }))
     }
 }

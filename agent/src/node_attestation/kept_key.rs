@@ -52,7 +52,8 @@ pub(super) async fn write<K: Kept>(directory: &Path, key: &K) {
     let path = directory.join(K::FILE_NAME);
     let bytes = serde_json::to_vec(key).expect("byte strings always serialise");
     if let Err(error) = blocking(move || durable_file::replace(&path, &bytes)).await {
-        warn!(file = K::FILE_NAME, %error, "the attestation key is not kept: make room on the disk; it is made anew the next time");
+        let helps = durable_file::remedy(&error);
+        warn!(file = K::FILE_NAME, %error, "the attestation key is not kept: {helps}; it is made anew the next time");
     }
 }
 

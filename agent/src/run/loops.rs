@@ -15,6 +15,8 @@ use crate::identities::Identities;
 use crate::own_certificate::OwnCertificate;
 use crate::report::{Report, Reports};
 use crate::requests::Requests;
+use crate::sealed_cache;
+use crate::server_channel::Server;
 use crate::sync::Wakes;
 use crate::trusted_time::{Jumps, TrustedTime};
 use crate::union::{Bans, Follower, Source};
@@ -91,7 +93,10 @@ fn one(
     stopping: &watch::Receiver<bool>,
 ) -> (Ends, Outside) {
     let (publisher, identities) = watch::channel(Arc::new(Identities::starting(config.trust_domain.clone())));
-    let (reporter, report) = watch::channel(Report::of(server.name.as_ref()));
+    let address = Server::new(&server.address, server.port, &config.trust_domain, time.clone()).address();
+    let sealed = server.directory(&config.data_dir).join(sealed_cache::FILE_NAME);
+    let has_unopened_cache = config.offline_cache.is_some() && sealed.exists();
+    let (reporter, report) = watch::channel(Report { has_unopened_cache, ..Report::of(server.name.as_ref(), address) });
     let (link, linked) = watch::channel(None);
     let (local_tokens, offered) = watch::channel(None);
     let (requests, waiting) = Requests::channel();

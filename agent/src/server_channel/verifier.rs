@@ -1,6 +1,5 @@
 //! The server's certificate against the trust bundle, on a device whose clock may be wrong. See `docs/trusted_time.md`.
 
-use std::error::Error as StdError;
 use std::io;
 use std::sync::Arc;
 
@@ -11,6 +10,7 @@ use rustls::{CertificateError, Error, OtherError};
 use rustls_pki_types::CertificateDer;
 use thiserror::Error;
 
+use crate::agent_key::NotSigned;
 use crate::server_answers::span;
 use crate::trusted_time::{Span, TrustedTime, utc};
 
@@ -41,22 +41,6 @@ pub enum ServerRefusal {
     Svid(#[from] SvidRefusal),
 }
 
-impl ServerRefusal {
-    /// The refusal behind a failed connection, if that is why it failed.
-    pub fn behind<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
-        let mut next = Some(error);
-        while let Some(error) = next {
-            let inside = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-            let refusal = error.downcast_ref().or_else(|| inside.and_then(|inside| inside.downcast_ref()));
-            if refusal.is_some() {
-                return refusal;
-            }
-            next = error.source();
-        }
-        None
-    }
-}
-
 /// What becomes of a server whose certificate ended before now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Doubt {
@@ -66,10 +50,14 @@ pub enum Doubt {
     Heard,
 }
 
-/// The plain refusal out of rustls's layers, which people cannot read.
+/// The plain refusal out of rustls's layers, which people cannot read: of the server, or of the key that should have signed.
 pub(super) fn plain(error: io::Error) -> io::Error {
     let tls = error.get_ref().and_then(|inside| inside.downcast_ref::<Error>());
     match tls {
+        Some(Error::Other(OtherError(inside))) => match inside.downcast_ref::<NotSigned>() {
+            Some(not_signed) => io::Error::other(not_signed.clone()),
+            None => error,
+        },
         Some(Error::InvalidCertificate(CertificateError::Other(OtherError(refusal)))) => {
             match refusal.downcast_ref::<ServerRefusal>() {
                 Some(refusal) => io::Error::new(io::ErrorKind::InvalidData, refusal.clone()),

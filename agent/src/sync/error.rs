@@ -96,9 +96,10 @@ impl SyncError {
     }
 
     /// Whether the server is not there, as far as can be told: nobody answers, or somebody who is not believed, or who says that he cannot.
-    /// A server that does not take this agent's certificate is there.
+    /// A server that does not take this agent's certificate is there, and so is one that the agent's key has not signed for.
     pub fn is_server_away(&self) -> bool {
         match self {
+            Self::Channel(ChannelError::Key(_)) => false,
             Self::Channel(_) => !self.is_certificate_refused(),
             Self::Server(status) | Self::Attestation(AttestationError::Server(status)) => {
                 matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded)

@@ -87,6 +87,7 @@ impl Synchronizer {
             is_cache_sealed: self.parts.memory.has_identities()
                 && self.kept.not_before.is_none()
                 && self.standing.word() != Stands::Banned,
+            has_unopened_cache: false,
             issuance_log: self.parts.heads.to_string(),
             bundle: self.bundle.clone(),
             local_authority: self.parts.local_authority.as_ref().map(LocalAuthority::in_words).unwrap_or_default(),

@@ -9,6 +9,7 @@
 //! address can make a series.
 
 mod counted;
+mod filters;
 mod listener;
 mod names;
 pub mod otlp;
@@ -18,6 +19,7 @@ mod settings;
 mod tls;
 
 pub use counted::{Calls, Counter, Elapsed, Histogram};
+pub use filters::Filters;
 pub use listener::{MetricsError, MetricsListener};
 pub use names::call_name;
 pub use page::{Family, Kind, Label, Page};

@@ -32,7 +32,8 @@ pub struct LocalAuthorities {
 }
 
 impl LocalAuthorities {
-    /// The roots of the authority above that the bundle has: of the CA that signs, of the next one if that is another, and one that a CA of before hung on.
+    /// The roots of the authority above that the bundle has: of the CA that signs, of the next one if that is another, and one that a CA of
+    /// before hung on. One on which no CA here has hung, and which ends no sooner than the active one, is the next that is published there.
     pub(super) fn above(journal: &Journal, tiers: &TierAuthorities) -> Self {
         let state = |root: &TierAuthority| {
             let is_root = root.origin == TierOrigin::Above;
@@ -47,10 +48,15 @@ impl LocalAuthorities {
         };
         let (active, prepared) = (of(cas.active()), of(cas.prepared()));
         let prepared = prepared.filter(|prepared| active.as_ref() != Some(prepared));
-        let signs = |root: &&AuthorityState| [&active, &prepared].into_iter().flatten().any(|one| one == *root);
-        // One that the authority above has only published has signed nothing here: it is the next one, not one of before.
         let has_signed =
             |root: &&AuthorityState| cas.authorities().iter().any(|ca| ca.root_above().as_ref() == Some(&root.id));
+        let since = active.as_ref().map_or(i64::MIN, |active| active.expires_at_unix);
+        let is_tainted = |root: &AuthorityState| {
+            tiers.authorities.iter().any(|one| one.tainted && one.subject_key_id().as_ref() == Some(&root.id))
+        };
+        let next = roots.iter().filter(|root| !has_signed(root) && root.expires_at_unix >= since && !is_tainted(root));
+        let prepared = prepared.or_else(|| next.max_by_key(|root| root.expires_at_unix).cloned());
+        let signs = |root: &&AuthorityState| [&active, &prepared].into_iter().flatten().any(|one| one == *root);
         let old = roots.iter().find(|root| !signs(root) && has_signed(root)).cloned();
         Self { active, prepared, old }
     }

@@ -10,6 +10,8 @@ use tonic::transport::Channel;
 
 use crate::config::DEFAULT_SOCKET_PATH;
 
+/// Where the package's server listens.
+pub(super) const PACKAGED_SOCKET: &str = "/run/ironroot-server/api.sock";
 /// Longest a command waits, seconds: a server that is alive answers the largest page in far less.
 pub(super) const PATIENCE_SECONDS: u64 = 60;
 
@@ -49,7 +51,7 @@ impl Connection {
 
     /// A channel to the server.
     pub(super) async fn open(&self) -> Result<Channel, CommandError> {
-        Ok(unix_socket::connect(&self.socket()?).await?)
+        unix_socket::connect(&self.socket()?).await.map_err(CommandError::unreachable(PACKAGED_SOCKET))
     }
 
     fn socket(&self) -> Result<PathBuf, CommandError> {

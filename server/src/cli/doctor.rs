@@ -17,6 +17,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
+use super::connection::PACKAGED_SOCKET;
 use super::run::Flags;
 use crate::config::{KeyManagerConfig, OidcListener, ServerConfig, UpstreamConfig};
 use crate::endpoints::REASON_METADATA;
@@ -98,7 +99,7 @@ async fn look_at_server(findings: &mut Findings, socket: &Path) -> bool {
 
 /// Why the server that runs is not healthy; none if it is.
 async fn ask(socket: &Path) -> Result<Option<String>, CommandError> {
-    let channel = unix_socket::connect(socket).await?;
+    let channel = unix_socket::connect(socket).await.map_err(CommandError::unreachable(PACKAGED_SOCKET))?;
     let answer = HealthClient::new(channel).check(HealthCheckRequest::default()).await?;
     if answer.get_ref().status() == ServingStatus::Serving {
         return Ok(None);

@@ -44,6 +44,7 @@ pub(super) struct ServerBlock {
     pub(super) wit: Option<WitPolicy>,
     pub(super) key_exchanges: KeyExchanges,
     pub(super) admin_ids: Vec<SpiffeId>,
+    pub(super) agent_id_is_selector: bool,
     pub(super) allow_executable_only: bool,
     pub(super) audit: AuditConfig,
     pub(super) rate_limits: RateLimits,
@@ -92,6 +93,7 @@ pub(super) fn read(server: &Section<'_>) -> Option<ServerBlock> {
     let wit = wit::read(server, &experimental, key_kind);
     let required = [server, &experimental].map(|section| section.boolean("require_pq_kem"));
     let key_exchanges = required.contains(&Some(true)).into();
+    let agent_id_is_selector = experimental.boolean("agent_spiffe_id_as_selector").unwrap_or(false);
     refuse_unsupported(server, &experimental);
     Some(ServerBlock {
         admin_ids: own_admins(server, trust_domain.as_ref(), admin_ids),
@@ -108,6 +110,7 @@ pub(super) fn read(server: &Section<'_>) -> Option<ServerBlock> {
         jwt,
         wit,
         key_exchanges,
+        agent_id_is_selector,
         allow_executable_only,
         audit,
         rate_limits,
@@ -137,7 +140,7 @@ fn refuse_unsupported(server: &Section<'_>, experimental: &Section<'_>) {
             "prune_attested_nodes_batch_size",
         ],
     );
-    experimental.not_supported(PROGRAM, &["agent_spiffe_id_as_selector", "auth_opa_policy_engine", "named_pipe_name"]);
+    experimental.not_supported(PROGRAM, &["auth_opa_policy_engine", "named_pipe_name"]);
     experimental.no_meaning(
         PROGRAM,
         &[

@@ -14,7 +14,7 @@ pub(super) fn write(page: &mut Page, sources: &Sources, now_unix: i64) {
     write_ends(page, sources, now_unix);
     write_web(page, sources, now_unix);
     write_bundle(page, ca);
-    page.spire_calls("svid_rotate", "Renewals of the server's own certificate", &sources.svid_rotations);
+    page.spire_calls("svid.rotate", "Renewals of the server's own certificate", &sources.svid_rotations);
     let waiting = sources.waiting_for_token();
     page.own("token_queue", Kind::Gauge, "Requests that wait for a session of the PKCS#11 token")
         .sample(&[], waiting as f64);
@@ -25,9 +25,9 @@ fn write_signed(page: &mut Page, ca: &CertificateAuthority) {
     let signed = |what| ca.signed().of(what).signed.all().times();
     let x509: u64 = SignedFor::ALL.into_iter().filter(|what| what.is_x509_svid()).map(signed).sum();
     for (name, count) in [
-        ("server_ca_sign_x509_svid", x509),
-        ("server_ca_sign_jwt_svid", signed(SignedFor::JwtSvid)),
-        ("server_ca_sign_x509_ca_svid", signed(SignedFor::DownstreamCa)),
+        ("server_ca.sign.x509_svid", x509),
+        ("server_ca.sign.jwt_svid", signed(SignedFor::JwtSvid)),
+        ("server_ca.sign.x509_ca_svid", signed(SignedFor::DownstreamCa)),
     ] {
         if count > 0 {
             page.spire(name, Kind::Counter, "What the CA has signed").sample(&[], count as f64);
@@ -51,9 +51,9 @@ fn write_signed(page: &mut Page, ca: &CertificateAuthority) {
 fn write_steps(page: &mut Page, ca: &CertificateAuthority) {
     let steps = ca.steps_done();
     for (purpose, prepare, activate) in [
-        (Purpose::X509Ca, "ca_manager_x509_ca_prepare", "ca_manager_x509_ca_activate"),
-        (Purpose::Jwt, "ca_manager_jwt_key_prepare", "manager_jwt_key_activate"),
-        (Purpose::Wit, "ca_manager_wit_key_prepare", "manager_wit_key_activate"),
+        (Purpose::X509Ca, "ca.manager.x509_ca.prepare", "ca.manager.x509_ca.activate"),
+        (Purpose::Jwt, "ca.manager.jwt_key.prepare", "manager.jwt_key.activate"),
+        (Purpose::Wit, "ca.manager.wit_key.prepare", "manager.wit_key.activate"),
     ] {
         page.spire_calls(prepare, "Authorities that were made", &steps.of(purpose).prepared);
         let activated = steps.of(purpose).activated.count();
@@ -74,9 +74,9 @@ fn write_ends(page: &mut Page, sources: &Sources, now_unix: i64) {
     if let Some(end) = active(Purpose::X509Ca) {
         let trust_domain = sanitised(sources.server.trust_domain.as_str());
         let own = [("trust_domain_id", trust_domain.as_str())];
-        page.spire("manager_x509_ca_rotate_expiration", Kind::Gauge, "When the CA that signs ends, UNIX time")
+        page.spire("manager.x509_ca.rotate.expiration", Kind::Gauge, "When the CA that signs ends, UNIX time")
             .about(&own, end as f64);
-        page.spire("manager_x509_ca_rotate_ttl", Kind::Gauge, "How long that is from now, s")
+        page.spire("manager.x509_ca.rotate.ttl", Kind::Gauge, "How long that is from now, s")
             .about(&own, (end - now_unix) as f64);
     }
     let mut left =

@@ -42,13 +42,13 @@ pub(super) fn write(page: &mut Page, sources: &Sources, now_unix: i64) {
 fn write_federation(page: &mut Page, sources: &Sources) {
     let (federation, fetched) = (&sources.server.federation, &sources.fetched);
     page.spire_calls(
-        "bundle_manager_fetch_federated_bundle",
+        "bundle_manager.fetch.federated_bundle",
         "Fetches of other trust domains' bundles",
         &fetched.fetches,
     );
     if fetched.updates.count() > 0 {
         page.spire(
-            "bundle_manager_update_federated_bundle",
+            "bundle_manager.update.federated_bundle",
             Kind::Counter,
             "Bundles of other trust domains that changed",
         )

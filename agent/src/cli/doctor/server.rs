@@ -144,7 +144,10 @@ fn refused(findings: &mut Findings, (config, server): (&ServerConfig, &Server), 
             let next = "the bundle is of another or an older server: on it, ironroot-server bundle show";
             findings.fault(about("server", config), describe(error), next);
         }
-        ChannelError::Connect(_) => findings.fault(about("server", config), describe(error), reach(server)),
+        // The server is asked without the agent's key.
+        ChannelError::Connect(_) | ChannelError::Key(_) => {
+            findings.fault(about("server", config), describe(error), reach(server))
+        }
     }
 }
 

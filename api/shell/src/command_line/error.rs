@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -34,11 +34,13 @@ pub enum CommandError {
     #[error(transparent)]
     Socket(#[from] SocketError),
     /// Nobody answers.
-    #[error(
-        "is it running? -socketPath says where it listens: one that was installed as a package in /run/ironroot-server, or \
-         /run/ironroot-agent/public, and for administrators /run/ironroot-agent/private"
-    )]
-    Unreachable(#[from] UnixSocketError),
+    #[error("is it running? -socketPath says where it listens: one that was installed as a package at {packaged}")]
+    Unreachable {
+        #[source]
+        cause: UnixSocketError,
+        /// The socket of the package's.
+        packaged: &'static str,
+    },
     /// The other side said no.
     #[error("{} (code: {})", .0.message(), code_name(.0.code()))]
     Refused(#[from] tonic::Status),
@@ -71,6 +73,11 @@ impl CommandError {
         Self::Run(cause.into())
     }
 
+    /// Nobody answers at the socket, which of the package's daemon is `packaged`.
+    pub fn unreachable(packaged: &'static str) -> impl FnOnce(UnixSocketError) -> Self {
+        move |cause| Self::Unreachable { cause, packaged }
+    }
+
     /// What `who` was asked is whether it is well, and this is the answer. Source of the words: SPIRE's `healthcheck`.
     pub fn unhealthy(self, who: &str) -> Self {
         match self {
@@ -84,8 +91,8 @@ impl CommandError {
     /// The whole story in one line, or one line per mistake of a configuration.
     pub fn message(&self) -> String {
         match self {
-            Self::Unreachable(cause @ UnixSocketError::NoWay { .. }) => cause.to_string(),
-            Self::Unreachable(cause) => unreachable_because(cause, self),
+            Self::Unreachable { cause: cause @ UnixSocketError::NoWay { .. }, .. } => cause.to_string(),
+            Self::Unreachable { cause, .. } => unreachable_because(cause, self),
             Self::Refused(_) => self.to_string(),
             _ => describe(self),
         }
@@ -107,6 +114,9 @@ fn unreachable_because(cause: &UnixSocketError, hint: &CommandError) -> String {
         UnixSocketError::Connect { path, .. } => path,
         _ => return format!("{told}: {hint}"),
     };
+    if path.metadata().is_ok_and(|facts| !facts.file_type().is_socket()) {
+        return format!("{cause}: it is not a socket; -socketPath says where the daemon listens");
+    }
     match io_kind(cause) {
         Some(ErrorKind::NotFound | ErrorKind::ConnectionRefused) | None => format!("{told}: {hint}"),
         Some(ErrorKind::PermissionDenied) => format!("{told}{}", whose(path)),
@@ -170,10 +180,14 @@ mod tests {
         let path = directory.path().join("api.sock");
         let refused = async || match ironroot_api::unix_socket::connect(&path).await {
             Ok(_) => panic!("nobody answers"),
-            Err(error) => CommandError::from(error).message(),
+            Err(error) => CommandError::unreachable("/run/x/api.sock")(error).message(),
         };
         let absent = refused().await;
-        assert!(absent.contains("is it running?"), "{absent}");
+        assert!(absent.contains("is it running?") && absent.ends_with("at /run/x/api.sock"), "{absent}");
+        std::fs::write(&path, "no socket").expect("written");
+        let no_socket = refused().await;
+        assert!(no_socket.contains("it is not a socket") && !no_socket.contains("is it running?"), "{no_socket}");
+        std::fs::remove_file(&path).expect("removed");
         drop(std::os::unix::net::UnixListener::bind(&path).expect("bound"));
         let dead = refused().await;
         assert!(dead.contains("is it running?"), "{dead}");

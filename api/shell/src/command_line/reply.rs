@@ -97,26 +97,41 @@ fn write_to(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> io::Result<ExitCode> {
-    match (answer, output) {
-        (Ok(Reply { json_text: Some(json), .. }), Output::Json) => writeln!(out, "{json}")?,
-        (Ok(reply), Output::Json) => writeln!(out, "{}", reply.json)?,
-        (Ok(reply), Output::Pretty) => {
-            // Line by line: a long list is not held once more.
-            reply.text.split_inclusive('\n').try_for_each(|line| write!(out, "{}", printable(line)))?;
-            write!(err, "{}", printable(&reply.complaints))?;
+    let reply = match (answer, output) {
+        (Ok(reply), _) => reply,
+        (Err(error), Output::Json) => {
+            writeln!(err, "{}", json!({ "error": error.message() }))?;
+            return Ok(ExitCode::FAILURE);
         }
-        (Err(error), Output::Json) => writeln!(err, "{}", json!({ "error": error.message() }))?,
-        (Err(error), Output::Pretty) => writeln!(err, "Error: {}", error.for_people())?,
+        (Err(error), Output::Pretty) => {
+            writeln!(err, "Error: {}", error.for_people())?;
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    // Both may lead to one place: what worked stands before what did not, and the closing "Error:" last. As SPIRE's.
+    let answered = write_answer(reply, output, out);
+    write!(err, "{}", printable(&reply.notes))?;
+    if output == Output::Pretty {
+        write!(err, "{}", printable(&reply.complaints))?;
     }
-    if let Ok(reply) = answer {
-        write!(err, "{}", printable(&reply.notes))?;
-    }
-    out.flush()?;
-    Ok(match answer {
-        Ok(reply) if reply.failed => reply.failed_with.map_or(ExitCode::FAILURE, ExitCode::from),
-        Ok(_) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
+    answered?;
+    Ok(match reply.failed {
+        true => reply.failed_with.map_or(ExitCode::FAILURE, ExitCode::from),
+        false => ExitCode::SUCCESS,
     })
+}
+
+/// What worked, to the last byte.
+fn write_answer(reply: &Reply, output: Output, out: &mut dyn Write) -> io::Result<()> {
+    match (output, &reply.json_text) {
+        (Output::Json, Some(json)) => writeln!(out, "{json}")?,
+        (Output::Json, None) => writeln!(out, "{}", reply.json)?,
+        // Line by line: a long list is not held once more.
+        (Output::Pretty, _) => {
+            reply.text.split_inclusive('\n').try_for_each(|line| write!(out, "{}", printable(line)))?;
+        }
+    }
+    out.flush()
 }
 
 #[cfg(test)]
@@ -160,6 +175,43 @@ mod tests {
         let reply = Reply { failed: true, complaints: "no\n".into(), ..Reply::default() };
         let (_, err, code) = printed(&Ok(reply), Output::Pretty);
         assert_eq!((err.as_str(), format!("{code:?}")), ("no\n", format!("{:?}", ExitCode::FAILURE)));
+    }
+
+    #[test]
+    fn where_both_lead_to_one_place_what_worked_stands_before_what_failed_and_the_error_last() {
+        #[derive(Clone, Default)]
+        struct Place(std::rc::Rc<std::cell::RefCell<Vec<u8>>>);
+        impl Write for Place {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.borrow_mut().write(bytes)
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let answer = Ok(Reply {
+            text: "made\n".into(),
+            complaints: "Failed: x\nError: failed to make one or more\n".into(),
+            notes: "Warning: y\n".into(),
+            failed: true,
+            ..Reply::default()
+        });
+        for (output, wanted) in [
+            (Output::Pretty, "made\nWarning: y\nFailed: x\nError: failed to make one or more\n"),
+            (Output::Json, "null\nWarning: y\n"),
+        ] {
+            let place = Place::default();
+            write_to(&answer, output, &mut BufWriter::new(place.clone()), &mut place.clone()).expect("written");
+            assert_eq!(String::from_utf8_lossy(&place.0.borrow()), wanted);
+        }
+    }
+
+    #[test]
+    fn what_failed_is_told_though_the_answer_cannot_be_written() {
+        let answer = Ok(Reply { complaints: "Error: no\n".into(), ..Reply::new(json!({}), "made\n") });
+        let (mut full, mut err) = ([0_u8; 2], Vec::new());
+        write_to(&answer, Output::Pretty, &mut full.as_mut_slice(), &mut err).expect_err("it does not fit");
+        assert_eq!(err, b"Error: no\n");
     }
 
     #[test]

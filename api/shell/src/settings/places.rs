@@ -18,11 +18,32 @@ pub fn usable_directory(directory: &Path) -> Result<(), String> {
     usable(directory, could_be_ours)
 }
 
-fn usable(directory: &Path, judged: impl FnOnce(&Path) -> Result<(), DirectoryError>) -> Result<(), String> {
-    let told = |error: DirectoryError| match &error {
+/// The same of a directory that the daemon reads although it can add nothing: where the file system is read-only,
+/// [`read_only_directory`] says so.
+pub fn usable_or_read_only_directory(directory: &Path) -> Result<(), String> {
+    match read_only_directory(directory) {
+        Some(_) => could_be_ours(directory).map_err(told),
+        None => usable_directory(directory),
+    }
+}
+
+/// What is to be said of a directory on a read-only file system.
+pub fn read_only_directory(directory: &Path) -> Option<String> {
+    let is_read_only = directory.is_dir() && access(directory, AccessFlags::W_OK) == Err(Errno::EROFS);
+    is_read_only.then(|| {
+        let directory = directory.display();
+        format!("{directory} is on a read-only file system: what is kept there is used, and nothing new is kept")
+    })
+}
+
+fn told(error: DirectoryError) -> String {
+    match &error {
         DirectoryError::Io { source, .. } => format!("{error}: {source}"),
         DirectoryError::Unsafe { .. } => error.to_string(),
-    };
+    }
+}
+
+fn usable(directory: &Path, judged: impl FnOnce(&Path) -> Result<(), DirectoryError>) -> Result<(), String> {
     judged(directory).map_err(told)?;
     let there = directory.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("."));
     if is_the_kernels(there) {

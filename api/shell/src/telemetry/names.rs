@@ -17,15 +17,15 @@ const SHORT: [(&str, &str); 9] = [
 const EXCEPTIONS: [(&str, &str); 2] =
     [("SubscribeToX509SVIDs", "subscribe_to_x509_svids"), ("logger.v1.Logger", "logger")];
 
-/// The name of the method at `path`: `rpc_agent_v1_agent_attest_agent` of `/spire.api.server.agent.v1.Agent/AttestAgent`.
+/// The name of the method at `path`: `rpc.agent.v1.agent.attest_agent` of `/spire.api.server.agent.v1.Agent/AttestAgent`.
 pub fn call_name(path: &str) -> String {
     let (service, method) = path.trim_start_matches('/').split_once('/').unwrap_or((path, ""));
     let short = SHORT.iter().find_map(|(long, short)| service.strip_prefix(long).map(|rest| format!("{short}{rest}")));
     let service = short.unwrap_or_else(|| service.to_owned());
     let service =
-        exception(&service).map_or_else(|| service.split('.').map(key).collect::<Vec<_>>().join("_"), str::to_owned);
+        exception(&service).map_or_else(|| service.split('.').map(key).collect::<Vec<_>>().join("."), str::to_owned);
     let method = exception(method).map_or_else(|| key(method), str::to_owned);
-    format!("rpc_{service}_{method}")
+    format!("rpc.{service}.{method}")
 }
 
 fn exception(name: &str) -> Option<&'static str> {
@@ -57,19 +57,19 @@ mod tests {
     #[test]
     fn methods_have_the_names_that_spire_gives_them() {
         for (path, wanted) in [
-            ("/spire.api.server.agent.v1.Agent/AttestAgent", "rpc_agent_v1_agent_attest_agent"),
-            ("/spire.api.server.svid.v1.SVID/BatchNewX509SVID", "rpc_svid_v1_svid_batch_new_x509svid"),
-            ("/spire.api.server.svid.v1.SVID/NewJWTSVID", "rpc_svid_v1_svid_new_jwtsvid"),
-            ("/spire.api.server.logger.v1.Logger/GetLogger", "rpc_logger_get_logger"),
-            ("/grpc.health.v1.Health/Check", "rpc_health_check"),
-            ("/SpiffeWorkloadAPI/FetchX509SVID", "rpc_workload_api_fetch_x509svid"),
-            ("/SpiffeWorkloadAPI/FetchJWTBundles", "rpc_workload_api_fetch_jwt_bundles"),
-            ("/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets", "rpc_sds_v3_stream_secrets"),
+            ("/spire.api.server.agent.v1.Agent/AttestAgent", "rpc.agent.v1.agent.attest_agent"),
+            ("/spire.api.server.svid.v1.SVID/BatchNewX509SVID", "rpc.svid.v1.svid.batch_new_x509svid"),
+            ("/spire.api.server.svid.v1.SVID/NewJWTSVID", "rpc.svid.v1.svid.new_jwtsvid"),
+            ("/spire.api.server.logger.v1.Logger/GetLogger", "rpc.logger.get_logger"),
+            ("/grpc.health.v1.Health/Check", "rpc.health.check"),
+            ("/SpiffeWorkloadAPI/FetchX509SVID", "rpc.workload_api.fetch_x509svid"),
+            ("/SpiffeWorkloadAPI/FetchJWTBundles", "rpc.workload_api.fetch_jwt_bundles"),
+            ("/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets", "rpc.sds.v3.stream_secrets"),
             (
                 "/spire.api.agent.delegatedidentity.v1.DelegatedIdentity/SubscribeToX509SVIDs",
-                "rpc_delegated_identity_subscribe_to_x509_svids",
+                "rpc.delegated_identity.subscribe_to_x509_svids",
             ),
-            ("/ironroot.api.server.device.v1.Device/ListDevices", "rpc_device_v1_device_list_devices"),
+            ("/ironroot.api.server.device.v1.Device/ListDevices", "rpc.device.v1.device.list_devices"),
         ] {
             assert_eq!(call_name(path), wanted, "{path}");
         }

@@ -3,9 +3,13 @@
 use std::fmt::Write;
 
 use super::counted::{Calls, Elapsed, Histogram};
+use super::filters::Filters;
 
 /// A label and its value: words of the program, never of a caller.
 pub type Label = (&'static str, &'static str);
+
+/// The label of a histogram's classes: the form has it, and no operator takes it away.
+const CLASS: &str = "le";
 
 /// What kind of metric a family is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,41 +35,66 @@ impl Kind {
     }
 }
 
-/// The page that is being written.
+/// The page that is being written. Names have the parts of SPIRE's keys, with dots between them: `rpc.agent.v1.agent.attest_agent`.
 #[derive(Debug)]
 pub struct Page {
     /// Before the names of SPIRE's metrics: `spire_server`, or what the operator wants there.
     spire: String,
     /// Before our own: `ironroot_server`.
     own: &'static str,
-    /// Labels that every series has, written, and with a comma behind each.
-    constants: String,
-    text: String,
+    /// Labels that every series has.
+    constants: Vec<(&'static str, String)>,
+    filters: Filters,
+    families: Vec<Written>,
+}
+
+/// What was written of a family.
+#[derive(Debug)]
+struct Written {
+    name: String,
+    kind: Kind,
+    help: &'static str,
+    series: Vec<Series>,
+}
+
+#[derive(Debug)]
+struct Series {
+    suffix: &'static str,
+    labels: Vec<(&'static str, String)>,
+    value: f64,
 }
 
 impl Page {
     /// An empty one. `constants`: labels of every series with their values, the process's own words.
     pub fn new(spire: &str, own: &'static str, constants: &[(&'static str, String)]) -> Self {
-        let constants = constants.iter().map(|(name, value)| format!("{name}=\"{}\",", escaped(value))).collect();
-        Self { spire: spire.to_owned(), own, constants, text: String::new() }
+        let (spire, constants) = (spire.to_owned(), constants.to_vec());
+        Self { spire, own, constants, filters: Filters::default(), families: Vec::new() }
+    }
+
+    /// The same, which is to show no more than that.
+    pub fn filtered(self, filters: Filters) -> Self {
+        Self { filters, ..self }
     }
 
     /// A family under SPIRE's name, without the prefix.
     pub fn spire(&mut self, name: &str, kind: Kind, help: &'static str) -> Family<'_> {
-        let name = format!("{}_{name}", self.spire);
+        let name = format!("{}.{name}", self.spire);
         self.family(name, kind, help)
     }
 
     /// A family of ours, without the prefix.
     pub fn own(&mut self, name: &str, kind: Kind, help: &'static str) -> Family<'_> {
-        let name = format!("{}_{name}", self.own);
+        let name = format!("{}.{name}", self.own);
         self.family(name, kind, help)
     }
 
     /// A family under a name of its own, such as those that every process has.
     pub fn family(&mut self, name: String, kind: Kind, help: &'static str) -> Family<'_> {
-        let Self { constants, text, .. } = self;
-        Family { name, kind, help, constants, text, has_header: false }
+        let Self { constants, filters, families, .. } = self;
+        let is_shown = filters.shows(&name);
+        families.push(Written { name, kind, help, series: Vec::new() });
+        let written = families.last_mut().expect("just pushed");
+        Family { constants, filters, is_shown, written }
     }
 
     /// What SPIRE shows of calls: a counter, and the time in milliseconds, by code.
@@ -78,25 +107,45 @@ impl Page {
         let with = |code| labels.iter().copied().chain([("status", code)]).collect::<Vec<Label>>();
         let mut counter = self.spire(name, Kind::Counter, help);
         calls.by_code().for_each(|(code, elapsed)| counter.sample(&with(code), elapsed.times() as f64));
-        let mut summary = self.spire(&format!("{name}_elapsed_time"), Kind::Summary, "How long these took, ms");
+        let mut summary = self.spire(&format!("{name}.elapsed_time"), Kind::Summary, "How long these took, ms");
         calls.by_code().for_each(|(code, elapsed)| summary.elapsed(&with(code), elapsed));
     }
 
     /// The text.
     pub fn into_text(self) -> String {
-        self.text
+        let mut text = String::new();
+        // Each is dropped once it stands there.
+        self.families.into_iter().for_each(|family| family.write_to(&mut text));
+        text
+    }
+}
+
+impl Written {
+    /// One without a sample leaves nothing on the page.
+    fn write_to(self, text: &mut String) {
+        let (name, kind, help) = (self.name.replace('.', "_"), self.kind.word(), self.help);
+        if !self.series.is_empty() {
+            write_to(text, format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
+        }
+        for Series { suffix, labels, value } in &self.series {
+            write_to(text, format_args!("{name}{suffix}"));
+            for (at, (label, value)) in labels.iter().enumerate() {
+                let before = if at == 0 { '{' } else { ',' };
+                write_to(text, format_args!("{before}{label}=\"{}\"", escaped(value)));
+            }
+            let end = if labels.is_empty() { "" } else { "}" };
+            write_to(text, format_args!("{end} {value}\n"));
+        }
     }
 }
 
 /// A family that is being written. One without a sample leaves nothing on the page.
 #[derive(Debug)]
 pub struct Family<'a> {
-    name: String,
-    kind: Kind,
-    help: &'static str,
-    constants: &'a str,
-    text: &'a mut String,
-    has_header: bool,
+    constants: &'a [(&'static str, String)],
+    filters: &'a Filters,
+    is_shown: bool,
+    written: &'a mut Written,
 }
 
 impl Family<'_> {
@@ -120,25 +169,36 @@ impl Family<'_> {
     pub fn histogram(&mut self, labels: &[Label], histogram: &Histogram) {
         let times = histogram.all().times();
         for (bound, count) in histogram.up_to().chain([("+Inf", times)]) {
-            let labels: Vec<Label> = labels.iter().copied().chain([("le", bound)]).collect();
+            let labels: Vec<Label> = labels.iter().copied().chain([(CLASS, bound)]).collect();
             self.line("_bucket", &labels, count as f64);
         }
         self.line("_sum", labels, histogram.all().milliseconds() / 1e3);
         self.line("_count", labels, times as f64);
     }
 
-    fn line(&mut self, suffix: &str, labels: &[(&'static str, &str)], value: f64) {
-        let Self { name, kind, help, constants, text, has_header } = self;
-        if !std::mem::replace(has_header, true) {
-            write_to(text, format_args!("# HELP {name} {help}\n# TYPE {name} {}\n", kind.word()));
+    fn line(&mut self, suffix: &'static str, labels: &[(&'static str, &str)], value: f64) {
+        if !self.is_shown {
+            return;
         }
-        write_to(text, format_args!("{name}{suffix}"));
-        if !constants.is_empty() || !labels.is_empty() {
-            let labels: String = labels.iter().map(|(name, value)| format!("{name}=\"{}\",", escaped(value))).collect();
-            let all = format!("{constants}{labels}");
-            write_to(text, format_args!("{{{}}}", all.trim_end_matches(',')));
+        let is_kept = |name: &str| name == CLASS || self.filters.shows_label(name);
+        let constants = self.constants.iter().filter(|(name, _)| is_kept(name)).cloned();
+        let kept = labels.iter().filter(|(name, _)| is_kept(name)).map(|(name, value)| (*name, (*value).to_owned()));
+        let was_told_apart = !labels.iter().all(|(name, _)| is_kept(name));
+        let labels: Vec<_> = constants.chain(kept).collect();
+        self.written.add(Series { suffix, labels, value }, was_told_apart);
+    }
+}
+
+impl Written {
+    /// Series that only a label told apart that is not shown are one: what is counted is added up, and of the rest the last one counts.
+    /// Source: go-metrics, whose Prometheus sink knows a series by the labels that are left.
+    fn add(&mut self, series: Series, was_told_apart: bool) {
+        let is_same = |known: &&mut Series| (known.suffix, &known.labels) == (series.suffix, &series.labels);
+        match self.series.iter_mut().find(|known| was_told_apart && is_same(known)) {
+            Some(known) if self.kind == Kind::Gauge => known.value = series.value,
+            Some(known) => known.value += series.value,
+            None => self.series.push(series),
         }
-        write_to(text, format_args!(" {value}\n"));
     }
 }
 
@@ -165,7 +225,7 @@ mod tests {
         page.own("nothing", Kind::Gauge, "Never shown");
         let calls = Calls::default();
         calls.ended(Code::PermissionDenied, Duration::from_micros(1500));
-        page.spire_calls("rpc_x", "Calls", &calls);
+        page.spire_calls("rpc.x", "Calls", &calls);
         let wanted = r#"# HELP ironroot_server_agents Agents
 # TYPE ironroot_server_agents gauge
 ironroot_server_agents{host="a\"b\\c\nd",state="late"} 2

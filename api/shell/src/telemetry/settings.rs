@@ -7,6 +7,7 @@ use ironroot_api::tls::KeyExchanges;
 use nix::unistd::gethostname;
 
 use super::Page;
+use super::filters::Filters;
 use super::otlp::{self, Otlp};
 use crate::serving_certificate::CertificateFiles;
 use crate::settings::{Section, places};
@@ -25,6 +26,8 @@ pub struct Telemetry {
     has_host: bool,
     /// `EnableTrustDomainLabel`: the label `trust_domain`.
     has_trust_domain: bool,
+    /// `AllowedPrefixes` and its like.
+    filters: Filters,
 }
 
 /// Where the exporter listens.
@@ -62,7 +65,7 @@ impl Telemetry {
         let host = self.has_host.then_some(("host", host));
         let trust_domain = self.has_trust_domain.then(|| ("trust_domain", sanitised(trust_domain)));
         let constants: Vec<_> = host.into_iter().chain(trust_domain).collect();
-        Page::new(&self.prefix, own, &constants)
+        Page::new(&self.prefix, own, &constants).filtered(self.filters.clone())
     }
 }
 
@@ -88,8 +91,7 @@ pub fn sanitised(value: &str) -> String {
 /// what SPIRE puts before its names.
 pub fn read_telemetry(root: &Section<'_>, program: &str, prefix: &str) -> (Option<Telemetry>, Option<Otlp>) {
     let section = root.block("telemetry");
-    let (statsd, filters) =
-        (["DogStatsd", "M3", "Statsd"], ["AllowedLabels", "AllowedPrefixes", "BlockedLabels", "BlockedPrefixes"]);
+    let statsd = ["DogStatsd", "M3", "Statsd"];
     let refuse = |section: &Section<'_>, key, why| {
         section.refuse_unless_empty(key, &format!("not supported by {program}: {why}"));
     };
@@ -100,21 +102,15 @@ pub fn read_telemetry(root: &Section<'_>, program: &str, prefix: &str) -> (Optio
             "metrics are fetched and not pushed: let Prometheus, or your collector's agent, fetch them",
         );
     }
-    for key in filters {
-        refuse(
-            &section,
-            key,
-            "all metrics are shown: drop what is too much where they are fetched (metric_relabel_configs)",
-        );
-    }
     section.no_meaning(program, &["InMem"]);
     let prefix = section.parsed("MetricPrefix", metric_name).unwrap_or_else(|| prefix.to_owned());
     let has_host = section.boolean("EnableHostnameLabel").unwrap_or(true);
     let has_trust_domain = section.boolean("EnableTrustDomainLabel").unwrap_or(false);
+    let filters = Filters::read(&section);
     let prometheus = read_prometheus(&section.block("Prometheus"), program);
     let traces = otlp::read(&section.block("otlp"));
     section.finish();
-    let metrics = prometheus.map(|prometheus| Telemetry { prometheus, prefix, has_host, has_trust_domain });
+    let metrics = prometheus.map(|prometheus| Telemetry { prometheus, prefix, has_host, has_trust_domain, filters });
     (metrics, traces)
 }
 
@@ -208,6 +204,9 @@ mod tests {
         );
         let named = shown("EnableTrustDomainLabel = true");
         assert!(named.contains("trust_domain=\"example_org\""), "{named}");
+        let filtered = shown("BlockedPrefixes = [\"ironroot_server\"] AllowedLabels = [\"status\"]");
+        assert!(filtered.contains("spire_server_rpc{status=\"OK\"} 1"), "{filtered}");
+        assert!(!filtered.contains("ironroot_server") && !filtered.contains("host="), "{filtered}");
     }
 
     #[test]

@@ -162,20 +162,26 @@ mod tests {
     }
 
     #[test]
-    fn a_root_that_is_only_published_is_not_one_of_before() {
-        let [(first, old), (second, active), (published, _)] = ["1", "2", "3"].map(pair);
+    fn a_root_that_is_only_published_is_the_next_and_not_one_of_before() {
+        let [(first, old), (second, active), (published, _), (ended, _)] = ["1", "2", "3", "4"].map(pair);
         let [a, b] = [SlotName::A, SlotName::B].map(Place::ca);
         let founded = Journal::new(&TrustDomain::new("example.org").unwrap(), &ServerName::default());
         let founded = founded.prepare(a, old).activate(a);
         let shown = |journal: &Journal, roots: &[&Certificate]| {
-            let authorities = roots.iter().map(|root| told(root, false)).collect();
+            let told = |root: &&Certificate| {
+                let expires_at = if root.der() == ended.der() { 8 } else { 9 };
+                TierAuthority { expires_at, ..told(root, false) }
+            };
+            let authorities = roots.iter().map(told).collect();
             let shown = LocalAuthorities::above(journal, &TierAuthorities { authorities, revision: 0 });
             [shown.active, shown.prepared, shown.old].map(|state| state.map(|state| state.id))
         };
         let lower = |root| Some(id(root).to_lowercase());
-        assert_eq!(shown(&founded, &[&published, &first]), [lower(&first), None, None]);
+        assert_eq!(shown(&founded, &[&published, &first]), [lower(&first), lower(&published), None]);
+        // Of one that ends sooner than the active one it cannot be told that it comes next.
+        assert_eq!(shown(&founded, &[&ended, &first]), [lower(&first), None, None]);
         let replaced = founded.prepare(b, active).activate(b);
-        let old = [lower(&second), None, lower(&first)];
+        let old = [lower(&second), lower(&published), lower(&first)];
         assert_eq!(shown(&replaced, &[&published, &first, &second]), old);
     }
 
