@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use super::kubelet::KubeletError;
+use super::place::ID_DIGITS;
 use super::question::QuestionError;
 
 /// Most selectors of one container or pod. A pod in a cluster has some fifty.
@@ -59,6 +60,15 @@ pub enum ContainerUntold {
     /// The kubelet does not know of it, or not yet.
     #[error("the kubelet knows no pod with the container {0}")]
     NoPod(String),
+    /// A group that anybody could have made who was given one above it, or a layout that is not known here.
+    #[error(
+        "its control group {0:?} is called after a pod, but is not where kubelets make them as the agent sees it (/kubepods, /kubelet/kubepods, \
+         /NAME.slice/NAME-kubepods.slice): a user or a container could have made it"
+    )]
+    StrangePod(String),
+    /// Nothing says which container of the pod it is in.
+    #[error("its control group {0:?} is a pod's, and no container's with an ID of {ID_DIGITS} digits")]
+    NoContainer(String),
     /// The kubelet contradicts itself.
     #[error("the kubelet knows two pods with the container {0}")]
     TwoPods(String),
