@@ -563,6 +563,18 @@ fn what_a_kubelet_has_said_counts_on_while_it_refuses_to_answer_and_not_when_it_
     says(ok("{\"items\":[]}"));
     let found = attest();
     assert!(!found.is_kept && !found.is_unasked() && !found.withheld.is_empty(), "{found:?}");
+    assert!(!attest().is_unasked(), "nor does it come back");
+}
+
+//= FLT-A27
+#[test]
+fn a_pod_of_which_the_kubelet_has_not_heard_yet_may_well_be_one() {
+    let bench = in_pod();
+    let daemon = Daemon::on_port(None, move |_| ok("{\"items\":[]}"));
+    let mut config = kubelet(KubeletPort::ReadOnly(daemon.port));
+    config.kubelet.as_mut().expect("there").max_poll_attempts = 2;
+    let found = bench.attest(config, POD_LABEL).expect("attests");
+    assert!(found.is_unasked() && !found.is_kept, "its client tries again: {found:?}");
 }
 
 //= FLT-A27

@@ -37,7 +37,7 @@ use place::{Keeper, Place};
 pub(super) use untold::MAX_SELECTORS;
 
 /// How long whoever is asked for a container may take in all. They answer within milliseconds.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
+pub const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Who is asked for containers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -132,13 +132,13 @@ impl ContainerConfig {
                 Told { selectors, ..Told::default() }
             }
             //= FLT-A27 agent faults: "what was said of the same process in the same groups counts on for a while"
-            Err(why) if why.is_unasked() => match kept.instead(groups, Instant::now()).filter(|_| is_unmoved) {
+            Err(why) if why.is_unanswered() => match kept.instead(groups, Instant::now()).filter(|_| is_unmoved) {
                 Some(selectors) => Told { selectors, withheld: Vec::new(), is_kept: true },
                 None => Told::untold(name, why),
             },
             Err(why) => {
-                kept.forget();
-                Told::untold(name, why)
+                let is_newcomer = !kept.forget();
+                Told::untold(name, if is_newcomer { why.of_a_newcomer() } else { why })
             }
         }
     }
@@ -162,7 +162,7 @@ fn outage_of<'a>(keeper: &Keeper, outages: &'a Outages) -> Option<&'a Outage> {
 
 fn note<T>(outage: &Outage, asked: &Result<T, ContainerUntold>) {
     match asked {
-        Err(why) if why.is_unasked() => outage.failed(why),
+        Err(why) if why.is_unanswered() => outage.failed(why),
         _ => outage.answered(),
     }
 }
