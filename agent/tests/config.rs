@@ -186,6 +186,11 @@ fn who_is_asked_for_containers_is_said_with_spires_keys_and_a_containers_attesto
         kubelet("node_name = \"n\" max_poll_attempts = 3 poll_retry_interval = \"1s\" reload_interval = \"1m\"");
     let named = named.expect("loads").kubelet.expect("there");
     assert_eq!((named.node_name.as_deref(), named.max_poll_attempts), (Some("n"), 3));
+    for (interval, is_warned) in [("1999ms", false), ("2s", true)] {
+        let k8s = format!("WorkloadAttestor \"k8s\" {{ plugin_data {{ poll_retry_interval = \"{interval}\" }} }}");
+        let warnings = read(&minimal("", &TPM.replace("WorkloadAttestor \"unix\" { }", &k8s))).expect("loads").warnings;
+        assert_eq!(warnings.iter().any(|line| line.contains("it is asked once")), is_warned, "{warnings:?}");
+    }
     for (wrong, said) in [
         (docker("docker_socket_path = \"tcp://h:1\""), "give a socket of this machine"),
         (docker("podman_socket_path_template = \"unix:///p.sock\""), "%d stands once"),

@@ -39,8 +39,8 @@ mod writer;
 
 pub use cgroup::CgroupUntold;
 pub use containers::{
-    ClientProof, ContainerConfig, ContainerUntold, DockerConfig, KubeletConfig, KubeletError, KubeletPort,
-    QuestionError, ServerProof, SocketTemplate, TemplateError,
+    ANSWER_DEADLINE as CONTAINER_DEADLINE, ClientProof, ContainerConfig, ContainerUntold, DockerConfig, KubeletConfig,
+    KubeletError, KubeletPort, QuestionError, ServerProof, SocketTemplate, TemplateError,
 };
 pub use demand::Demand;
 pub use link::{ExecutableLink, ExecutableSelectors};

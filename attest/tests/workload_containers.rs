@@ -446,10 +446,13 @@ fn pods(id: &str) -> String {
 }
 
 fn in_pod() -> Bench {
-    let pod = POD.replace('-', "_");
-    Bench::in_container(|id| {
-        format!("kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod{pod}.slice/cri-containerd-{id}.scope")
-    })
+    Bench::in_container(|id| format!("kubepods.slice/{}", in_slice_of_pod("kubepods", id)))
+}
+
+/// What a kubelet makes below its slice of this name.
+fn in_slice_of_pod(kubepods: &str, id: &str) -> String {
+    let (class, pod) = (format!("{kubepods}-besteffort"), POD.replace('-', "_"));
+    format!("{class}.slice/{class}-pod{pod}.slice/cri-containerd-{id}.scope")
 }
 
 fn kubelet(port: KubeletPort) -> ContainerConfig {
@@ -486,6 +489,20 @@ fn what_the_kubelet_says_of_a_pod_is_told_once_it_knows_the_container() {
     assert_eq!(daemon.asked().len(), 3, "asked again until it knew");
     assert_eq!(of_pod(&bench, config).expect("told"), found);
     assert!(daemon.asked().len() <= 1, "what it said a moment ago is used again");
+}
+
+#[test]
+fn a_pod_is_one_wherever_its_kubelet_has_its_cgroup_root() {
+    for layout in [
+        |id: &str| format!("kubelet.slice/kubelet-kubepods.slice/{}", in_slice_of_pod("kubelet-kubepods", id)),
+        |id: &str| format!("kubelet/kubepods/burstable/pod{POD}/{id}"),
+    ] {
+        let bench = Bench::in_container(layout);
+        let answer = pods(&bench.id);
+        let daemon = Daemon::on_port(None, move |_| ok(&answer));
+        let found = of_pod(&bench, kubelet(KubeletPort::ReadOnly(daemon.port))).expect("told");
+        assert!(found.contains(&POD_LABEL.to_owned()), "{found:?}");
+    }
 }
 
 #[test]
@@ -546,6 +563,18 @@ fn what_a_kubelet_has_said_counts_on_while_it_refuses_to_answer_and_not_when_it_
     says(ok("{\"items\":[]}"));
     let found = attest();
     assert!(!found.is_kept && !found.is_unasked() && !found.withheld.is_empty(), "{found:?}");
+    assert!(!attest().is_unasked(), "nor does it come back");
+}
+
+//= FLT-A27
+#[test]
+fn a_pod_of_which_the_kubelet_has_not_heard_yet_may_well_be_one() {
+    let bench = in_pod();
+    let daemon = Daemon::on_port(None, move |_| ok("{\"items\":[]}"));
+    let mut config = kubelet(KubeletPort::ReadOnly(daemon.port));
+    config.kubelet.as_mut().expect("there").max_poll_attempts = 2;
+    let found = bench.attest(config, POD_LABEL).expect("attests");
+    assert!(found.is_unasked() && !found.is_kept, "its client tries again: {found:?}");
 }
 
 //= FLT-A27
@@ -555,7 +584,8 @@ fn a_kubelets_tree_below_a_users_own_groups_is_not_asked_of_the_kubelet() {
         Bench::in_container(|id| format!("user.slice/user-61001.slice/user@61001.service/kubepods/pod{POD}/{id}"));
     let answer = pods(&bench.id);
     let daemon = Daemon::on_port(None, move |_| ok(&answer));
-    assert!(of_pod(&bench, kubelet(KubeletPort::ReadOnly(daemon.port))).expect("nothing").is_empty());
+    let why = of_pod(&bench, kubelet(KubeletPort::ReadOnly(daemon.port))).expect_err("a user's");
+    assert!(matches!(why, ContainerUntold::StrangePod(_)), "{why:?}");
     assert!(daemon.asked().is_empty());
 }
 

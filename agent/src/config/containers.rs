@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ironroot_attest::workload::{ClientProof, DockerConfig, KubeletConfig, KubeletPort, ServerProof, SocketTemplate};
+use ironroot_attest::workload::{
+    CONTAINER_DEADLINE, ClientProof, DockerConfig, KubeletConfig, KubeletPort, ServerProof, SocketTemplate,
+};
 use ironroot_shell::command_line::describe;
 use ironroot_shell::settings::Section;
 use nix::unistd::geteuid;
@@ -56,6 +58,7 @@ pub(super) fn read_kubelet(data: &Section<'_>) -> KubeletConfig {
         poll_retry_interval: data
             .duration("poll_retry_interval")
             .filter(|interval| !interval.is_zero())
+            .inspect(|interval| warn_of_one_attempt(data, *interval))
             .unwrap_or(DEFAULT_POLL_INTERVAL),
         disable_container_selectors: data.boolean("disable_container_selectors").unwrap_or(false),
         only_hybrid_key_exchange: false,
@@ -64,6 +67,16 @@ pub(super) fn read_kubelet(data: &Section<'_>) -> KubeletConfig {
     data.look("token_path", || config.try_token().map_err(|error| describe(&error)));
     data.look("kubelet_ca_path", || config.try_tls().map_err(|error| describe(&error)));
     config
+}
+
+fn warn_of_one_attempt(data: &Section<'_>, interval: Duration) {
+    if interval >= CONTAINER_DEADLINE {
+        let seconds = CONTAINER_DEADLINE.as_secs();
+        let warning = format!(
+            "the kubelet has {seconds} s in all, so with this pause it is asked once, and the workload has to try again: keep it below"
+        );
+        data.warn("poll_retry_interval", warning);
+    }
 }
 
 /// Why whoever looks can ask neither docker nor podman; a daemon may come later.

@@ -56,8 +56,7 @@ const SECOND_WRITE_PATIENCE: Duration = Duration::from_secs(2);
 /// Somebody who could not be asked about a caller is asked again after this, as long as its stream is open.
 const ASK_AGAIN: Duration = Duration::from_secs(30);
 /// The answer to a caller of which too little is known.
-const UNASKED: &str =
-    "whoever knows this workload's container or unit (docker, podman, the kubelet, systemd) cannot be asked now";
+const UNASKED: &str = "whoever knows this workload's container or unit (docker, podman, the kubelet, systemd) cannot be asked now, or does not know it yet";
 
 /// What was found out of a process, and what was not.
 pub(super) type Found = ironroot_attest::workload::Attested;

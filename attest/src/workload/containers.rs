@@ -7,7 +7,7 @@
 //! ```
 //! A control group's name is no proof: users make groups of any name below what was delegated to them, and containers below their own. So
 //! the outermost container counts, docker's first process must be in the very group of the one that asks, pods are only where kubelets
-//! make them, and what a user's own podman says is told only if the operator wants it. `/proc/PID/mountinfo`, which the process arranges,
+//! make them (a group elsewhere that is called after one is withheld, and that is said), and what a user's own podman says is told only if the operator wants it. `/proc/PID/mountinfo`, which the process arranges,
 //! is not read. If the process was moved while somebody was asked, nothing is told. If nobody could be asked, what was said of the same
 //! process in the same groups counts on for a while (`kept`).
 //!
@@ -20,6 +20,8 @@ mod question;
 mod untold;
 
 use std::time::{Duration, Instant};
+
+use procfs::ProcessCGroups;
 
 pub use docker::{DockerConfig, SocketTemplate, TemplateError};
 pub use kubelet::{ClientProof, KubeletConfig, KubeletError, KubeletPort, ServerProof};
@@ -35,7 +37,7 @@ use place::{Keeper, Place};
 pub(super) use untold::MAX_SELECTORS;
 
 /// How long whoever is asked for a container may take in all. They answer within milliseconds.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
+pub const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Who is asked for containers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,7 +59,7 @@ pub(super) struct ContainerDemand {
 #[derive(Debug, Default)]
 pub(super) struct Told {
     pub selectors: Vec<Selector>,
-    pub withheld: Option<(&'static str, ContainerUntold)>,
+    pub withheld: Vec<(&'static str, ContainerUntold)>,
     /// Whether the selectors are of an earlier answer, since nobody can be asked now.
     pub is_kept: bool,
 }
@@ -72,8 +74,39 @@ impl ContainerConfig {
     pub(super) fn told(&self, peer: &Peer, process: &Process, wanted: ContainerDemand, outages: &Outages) -> Told {
         // A kernel without control groups has no containers.
         let Ok(groups) = process.control_groups() else { return Told::default() };
+        let place = Place::of(&groups);
+        let unknown_pod = self.unknown_pod(&groups, &place, wanted);
+        let mut told = self.asked(peer, process, (&groups, place), wanted, outages);
+        told.withheld.extend(unknown_pod.map(|why| ("k8s", why)));
+        told
+    }
+
+    /// Why the kubelet is not asked for a process that seems to be in a pod.
+    fn unknown_pod(
+        &self,
+        groups: &ProcessCGroups,
+        place: &Result<Option<Place>, ContainerUntold>,
+        wanted: ContainerDemand,
+    ) -> Option<ContainerUntold> {
+        let is_known = match place {
+            Ok(place) => place.as_ref().is_some_and(|place| matches!(place.keeper, Keeper::Kubernetes { .. })),
+            // Which is said.
+            Err(_) => true,
+        };
+        let asks = wanted.pods && self.kubelet.is_some();
+        if asks && !is_known { place::unknown_pod(groups) } else { None }
+    }
+
+    fn asked(
+        &self,
+        peer: &Peer,
+        process: &Process,
+        (groups, place): (&ProcessCGroups, Result<Option<Place>, ContainerUntold>),
+        wanted: ContainerDemand,
+        outages: &Outages,
+    ) -> Told {
         let deadline = Instant::now() + ANSWER_DEADLINE;
-        let (name, outage, asked) = match Place::of(&groups) {
+        let (name, outage, asked) = match place {
             Ok(None) => return Told::default(),
             Err(_) if !wanted.docker && !wanted.pods => return Told::default(),
             Err(why) => ("docker, k8s", None, Err(why)),
@@ -90,22 +123,22 @@ impl ContainerConfig {
         };
         outage.into_iter().for_each(|outage| note(outage, &asked));
         //= FLT-A27 agent faults: "moved into another control group while its container is asked for"
-        let is_unmoved = process.control_groups().is_ok_and(|now| are_same(&now, &groups));
+        let is_unmoved = process.control_groups().is_ok_and(|now| are_same(&now, groups));
         let kept = &peer.said().container;
         match asked {
             Ok(_) if !is_unmoved => Told::untold(name, ContainerUntold::Moved),
             Ok(selectors) => {
-                kept.prove(&groups, &selectors);
+                kept.prove(groups, &selectors);
                 Told { selectors, ..Told::default() }
             }
             //= FLT-A27 agent faults: "what was said of the same process in the same groups counts on for a while"
-            Err(why) if why.is_unasked() => match kept.instead(&groups, Instant::now()).filter(|_| is_unmoved) {
-                Some(selectors) => Told { selectors, withheld: None, is_kept: true },
+            Err(why) if why.is_unanswered() => match kept.instead(groups, Instant::now()).filter(|_| is_unmoved) {
+                Some(selectors) => Told { selectors, withheld: Vec::new(), is_kept: true },
                 None => Told::untold(name, why),
             },
             Err(why) => {
-                kept.forget();
-                Told::untold(name, why)
+                let is_newcomer = !kept.forget();
+                Told::untold(name, if is_newcomer { why.of_a_newcomer() } else { why })
             }
         }
     }
@@ -113,7 +146,7 @@ impl ContainerConfig {
 
 impl Told {
     fn untold(name: &'static str, why: ContainerUntold) -> Self {
-        Self { withheld: Some((name, why)), ..Self::default() }
+        Self { withheld: vec![(name, why)], ..Self::default() }
     }
 }
 
@@ -129,7 +162,7 @@ fn outage_of<'a>(keeper: &Keeper, outages: &'a Outages) -> Option<&'a Outage> {
 
 fn note<T>(outage: &Outage, asked: &Result<T, ContainerUntold>) {
     match asked {
-        Err(why) if why.is_unasked() => outage.failed(why),
+        Err(why) if why.is_unanswered() => outage.failed(why),
         _ => outage.answered(),
     }
 }

@@ -99,14 +99,16 @@ impl Demand {
     }
 }
 
-/// Of the entries that have a selector which `asks`: those that must be known before.
+/// Of the entries that have a selector which `asks`: those that must be known before. Where the key is to be is nothing to know of a
+/// process.
 fn others<'a>(
     entries: impl IntoIterator<Item = &'a SelectorSet>,
     asks: impl Fn(&Selector) -> bool,
     is_known_later: impl Fn(&Selector) -> bool,
 ) -> Arc<[SelectorSet]> {
     let asking = entries.into_iter().filter(|selectors| selectors.iter().any(&asks));
-    asking.map(|selectors| selectors.iter().filter(|s| !is_known_later(s)).cloned().collect()).collect()
+    let is_known_before = |selector: &&Selector| !is_known_later(selector) && !selector.is_of_hardware_key();
+    asking.map(|selectors| selectors.iter().filter(is_known_before).cloned().collect()).collect()
 }
 
 fn is_of_container(selector: &Selector) -> bool {
@@ -201,6 +203,23 @@ mod tests {
             assert_eq!(demand.concerns_unit(&set(found)), expected != UnitDemand::Nothing);
         }
         assert_eq!(Demand::default().of_unit(&set(&["systemd:id:a.service"])), UnitDemand::Nothing);
+    }
+
+    #[test]
+    fn of_an_entry_whose_key_is_in_hardware_all_else_that_it_asks_for_is_looked_for() {
+        let demand = |more: &[&str]| Demand::of(&[set(&[&["unix:uid:1", "ironroot:hardware_key"], more].concat())]);
+        let found = set(&["unix:uid:1", "systemd:id:a.service"]);
+        for executable in ["unix:path:/a", "unix:sha256:00", "unix:fs_verity:sha256:00"] {
+            assert!(demand(&[executable]).concerns(&found), "{executable}");
+        }
+        assert!(demand(&["unix:sha256:00"]).of_digests(&found).sha256);
+        assert!(demand(&["unix:fs_verity:sha256:00"]).of_digests(&found).fs_verity);
+        assert!(demand(&["unix:cgroup:/a"]).concerns_cgroup(&found));
+        assert_eq!(demand(&["systemd:id:a.service"]).of_unit(&found), UnitDemand::Id);
+        assert_eq!(demand(&["systemd:fragment_path:/a", "systemd:id:a.service"]).of_unit(&found), UnitDemand::File);
+        assert!(demand(&["docker:label:a:b"]).of_containers(&found).docker);
+        assert!(demand(&["k8s:ns:x"]).of_containers(&found).pods);
+        assert!(!demand(&["k8s:ns:x"]).concerns_container(&set(&["unix:uid:2"])), "another user's process");
     }
 
     #[test]

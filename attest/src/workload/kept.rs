@@ -25,7 +25,17 @@ pub(super) struct Said {
 
 /// What one of them said last.
 #[derive(Debug, Default)]
-pub(super) struct Kept(Mutex<Option<Proof>>);
+pub(super) struct Kept(Mutex<Last>);
+
+#[derive(Debug, Default)]
+enum Last {
+    /// Nothing was ever proven.
+    #[default]
+    Nothing,
+    Proven(Proof),
+    /// Something was, and counts no more.
+    Forgotten,
+}
 
 #[derive(Debug)]
 struct Proof {
@@ -38,23 +48,31 @@ impl Kept {
     /// `selectors` have just been proven of the process, in `groups`.
     pub fn prove(&self, groups: &ProcessCGroups, selectors: &[Selector]) {
         let (place, selectors) = (parts(groups), selectors.to_vec());
-        *self.lock() = Some(Proof { place, selectors, unasked_since: None });
+        *self.lock() = Last::Proven(Proof { place, selectors, unasked_since: None });
     }
 
-    /// There was an answer, and it was another one.
-    pub fn forget(&self) {
-        *self.lock() = None;
+    /// There was an answer, and it was another one. Whether anything was ever proven.
+    pub fn forget(&self) -> bool {
+        let mut last = self.lock();
+        let was_proven = !matches!(*last, Last::Nothing);
+        if was_proven {
+            *last = Last::Forgotten;
+        }
+        was_proven
     }
 
     /// What counts of a process in `groups` if nobody can be asked `now`.
     pub fn instead(&self, groups: &ProcessCGroups, now: Instant) -> Option<Vec<Selector>> {
         let mut kept = self.lock();
-        let proof = kept.as_mut().filter(|proof| proof.place == parts(groups))?;
+        let Last::Proven(proof) = &mut *kept else { return None };
+        if proof.place != parts(groups) {
+            return None;
+        }
         let since = *proof.unasked_since.get_or_insert(now);
         (now.saturating_duration_since(since) < LONGEST_KEPT).then(|| proof.selectors.clone())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Proof>> {
+    fn lock(&self) -> MutexGuard<'_, Last> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -81,6 +99,7 @@ mod tests {
     #[test]
     fn what_was_proven_counts_on_in_its_place_for_an_hour_of_questions_that_cannot_be_put() {
         let (kept, here, start) = (Kept::default(), groups("/docker/a"), Instant::now());
+        assert!(!kept.forget());
         assert_eq!(kept.instead(&here, start), None, "nothing was proven");
         let selectors = ["docker:label:app:web".parse().expect("legal")];
         kept.prove(&here, &selectors);
@@ -92,7 +111,8 @@ mod tests {
         assert_eq!(kept.instead(&here, last), None);
         kept.prove(&here, &selectors);
         assert!(kept.instead(&here, last).is_some(), "proven anew");
-        kept.forget();
+        assert!(kept.forget());
         assert_eq!(kept.instead(&here, last), None, "there was another answer");
+        assert!(kept.forget(), "it was something once");
     }
 }

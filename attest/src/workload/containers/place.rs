@@ -7,6 +7,8 @@
 //!  /machine.slice/libpod-ID.scope/container                                              podman
 //!  /user.slice/user-1000.slice/user@1000.service/user.slice/libpod-ID.scope              podman of user 1000
 //!  /kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podUID.slice/cri-containerd-ID.scope    a kubelet
+//!  /kubelet.slice/kubelet-kubepods.slice/...   /kubelet/kubepods/...                     one with a cgroupRoot, such as kind's
+//!  /../../../burstable/podUID/ID                                                         as an agent sees it that is in a pod itself
 //! ```
 //! Source: SPIRE, pkg/common/containerinfo, which takes the innermost ID. What is inside of a container, its own root arranges.
 
@@ -15,9 +17,16 @@ use procfs::{ProcessCGroup, ProcessCGroups};
 use super::untold::ContainerUntold;
 
 /// Hexadecimal digits of a container's ID. Source: SPIRE.
-const ID_DIGITS: usize = 64;
+pub(super) const ID_DIGITS: usize = 64;
 /// Where kubelets keep their pods.
 const KUBEPODS: &str = "kubepods";
+/// What kind gives its kubelets for a cgroupRoot.
+const CGROUP_ROOT: &str = "kubelet";
+/// The kubelet's classes of pods, after which their groups are named where it makes no slices. Source: Kubernetes, "Pod Quality of
+/// Service Classes"; pods of the third have no group of their class.
+const CLASSES: [&str; 2] = ["burstable", "besteffort"];
+/// Hexadecimal digits of the UID of a pod that a file on the node describes, which has no dashes.
+const STATIC_UID_DIGITS: usize = 32;
 /// Lengths of the parts of a pod's UID. Source: RFC 9562.
 const UID_PARTS: [usize; 5] = [8, 4, 4, 4, 12];
 
@@ -81,9 +90,21 @@ impl Place {
     }
 }
 
+/// Why a process whose groups name a pod is not known by it.
+pub(super) fn unknown_pod(groups: &ProcessCGroups) -> Option<ContainerUntold> {
+    let paths = groups.0.iter().map(|group| group.pathname.as_str());
+    paths.filter_map(|path| Some((path, parts(path)?))).find_map(|(path, parts)| {
+        match (parts.iter().any(|part| is_pods(part)), is_below_kubepods(&parts)) {
+            (false, _) => None,
+            (true, false) => Some(ContainerUntold::StrangePod(path.to_owned())),
+            (true, true) => Some(ContainerUntold::NoContainer(path.to_owned())),
+        }
+    })
+}
+
 /// The outermost container in a path: its ID, who keeps it, and the path down to it.
 fn container(path: &str) -> Option<(String, Keeper, String)> {
-    let parts: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
+    let parts = parts(path)?;
     let at = parts.iter().position(|part| id_in(part).is_some())?;
     let id = id_in(parts[at])?.to_ascii_lowercase();
     let (above, down_to) = (&parts[..at], format!("/{}", parts[..=at].join("/")));
@@ -94,11 +115,50 @@ fn container(path: &str) -> Option<(String, Keeper, String)> {
     Some((id, keeper, down_to))
 }
 
+fn parts(path: &str) -> Option<Vec<&str>> {
+    Some(path.strip_prefix('/')?.split('/').collect())
+}
+
 /// Not wherever a user likes to make a group of that name. From a container of its own, the agent sees pods beside it, above its own group.
 fn is_below_kubepods(parts: &[&str]) -> bool {
-    let mut rest = parts.iter().skip_while(|part| **part == "..");
-    let is_seen_from_within = parts.first() == Some(&"..");
-    rest.next().is_some_and(|top| top.starts_with(KUBEPODS) || is_seen_from_within && pod_in(top).is_some())
+    let above = parts.iter().take_while(|part| **part == "..").count();
+    let rest = &parts[above..];
+    is_kubelets(rest) || above > 0 && is_beside_pods(rest)
+}
+
+/// From the root: the kubelet's tree, be it below its cgroupRoot.
+fn is_kubelets(parts: &[&str]) -> bool {
+    match parts {
+        [top, ..] if top.starts_with(KUBEPODS) => true,
+        [CGROUP_ROOT, KUBEPODS, ..] => true,
+        _ => is_kubelets_slice(parts),
+    }
+}
+
+/// Slices are named after those above them, and none is delegated to a user. Source: systemd.slice(5); systemd.resource-control(5), `Delegate=`.
+fn is_kubelets_slice(parts: &[&str]) -> bool {
+    let slices = parts.iter().map_while(|part| part.strip_suffix(".slice"));
+    let mut above = None;
+    for slice in slices {
+        let below = above.map(|above| slice.strip_prefix(above).and_then(|rest: &str| rest.strip_prefix('-')));
+        match below {
+            Some(None) => return false,
+            Some(Some(KUBEPODS)) => return true,
+            Some(Some(_)) | None => above = Some(slice),
+        }
+    }
+    false
+}
+
+/// From a pod: another one of its class; or of another class, whose group then holds the pod's and that its container's.
+fn is_beside_pods(parts: &[&str]) -> bool {
+    let is_of_pods = |part: &&str| CLASSES.contains(part) || part.contains(KUBEPODS);
+    let Some(pod) = parts.iter().position(|part| is_pods(part)) else { return false };
+    let holds = |part: &&str| id_in(part).is_some();
+    match pod {
+        0 => true,
+        _ => parts[..pod].iter().all(is_of_pods) && parts[pod..].iter().take(2).any(holds),
+    }
 }
 
 /// Source: SPIRE, pkg/agent/plugin/workloadattestor/docker, detectPodmanSocket.
@@ -126,6 +186,15 @@ fn pod_in(part: &str) -> Option<String> {
         let is_uid = uid.split('-').map(str::len).eq(UID_PARTS) && uid.split('-').all(is_hex);
         is_uid.then_some(uid)
     })
+}
+
+/// Whether a group is called after a pod.
+fn is_pods(part: &str) -> bool {
+    let is_static = |(at, word): (usize, &str)| {
+        let digits = part[at + word.len()..].bytes().take_while(u8::is_ascii_hexdigit).count();
+        digits == STATIC_UID_DIGITS
+    };
+    pod_in(part).is_some() || part.match_indices("pod").any(is_static)
 }
 
 #[cfg(test)]
@@ -170,6 +239,37 @@ mod tests {
             (format!("/../../pod{POD}/{A}"), A, pod(Some(POD))),
             (format!("/../kubepods-pod{under}.slice/crio-{A}.scope"), A, pod(Some(POD))),
             (format!("/kubepods/pod0123456789abcdef0123456789abcdef/{A}"), A, pod(None)),
+            // Below the kubelet's cgroupRoot, which is kind's for each node.
+            (format!("/kubelet/kubepods/burstable/pod{POD}/{A}"), A, pod(Some(POD))),
+            (
+                format!(
+                    "/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-burstable.slice/kubelet-kubepods-burstable-pod{under}.slice/cri-containerd-{A}.scope"
+                ),
+                A,
+                pod(Some(POD)),
+            ),
+            (
+                format!("/a.slice/a-b.slice/a-b-kubepods.slice/a-b-kubepods-pod{under}.slice/crio-{A}.scope"),
+                A,
+                pod(Some(POD)),
+            ),
+            (format!("/../../kubelet/kubepods/pod{POD}/{A}"), A, pod(Some(POD))),
+            // A pod of another class than the agent's, which is in a pod itself.
+            (format!("/../../../burstable/pod{POD}/{A}"), A, pod(Some(POD))),
+            (format!("/../../../besteffort/pod0123456789abcdef0123456789abcdef/{A}"), A, pod(None)),
+            (
+                format!(
+                    "/../../../kubelet-kubepods-burstable.slice/kubelet-kubepods-burstable-pod{under}.slice/cri-containerd-{A}.scope"
+                ),
+                A,
+                pod(Some(POD)),
+            ),
+            (format!("/../../../kubelet-kubepods-pod{under}.slice/cri-containerd-{A}.scope"), A, pod(Some(POD))),
+            (
+                format!("/../../kubelet-kubepods.slice/kubelet-kubepods-pod{under}.slice/cri-containerd-{A}.scope"),
+                A,
+                pod(Some(POD)),
+            ),
         ] {
             assert_eq!(place(&path), Some((id.to_owned(), keeper)), "{path}");
         }
@@ -192,6 +292,38 @@ mod tests {
         assert_eq!(place(&format!("{users}/kubepods/pod{POD}/{B}")), Some((B.into(), Keeper::Docker)));
         assert_eq!(place(&format!("/../..{users}/kubepods/pod{POD}/{B}")), Some((B.into(), Keeper::Docker)));
         assert_eq!(place(&format!("/../x/pod{POD}/{B}")), Some((B.into(), Keeper::Docker)));
+        for tree in [
+            format!("{users}/kubelet/kubepods/pod{POD}/{B}"),
+            format!("{users}/a.slice/a-kubepods.slice/a-kubepods-pod{POD}.slice/crio-{B}.scope"),
+            format!("/../..{users}/burstable/pod{POD}/{B}"),
+            format!("/../../user-7.slice/user@7.service/kubelet-kubepods.slice/pod{POD}/{B}"),
+            format!("/../burstable/x/pod{POD}/{B}"),
+            format!("/../burstable/{B}"),
+            format!("/burstable/pod{POD}/{B}"),
+            format!("/kubelet/x/kubepods/pod{POD}/{B}"),
+            format!("/a.slice/b-kubepods.slice/pod{POD}/{B}"),
+            format!("/a.slice/ab-kubepods.slice/pod{POD}/{B}"),
+            format!("/a.slice/b.service/a-kubepods.slice/pod{POD}/{B}"),
+        ] {
+            assert_eq!(place(&tree), Some((B.into(), Keeper::Docker)), "{tree}");
+        }
+        let below = format!("/docker/{A}/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod{POD}.slice/{B}");
+        assert_eq!(place(&below), Some((A.into(), Keeper::Docker)));
+    }
+
+    #[test]
+    fn why_a_process_whose_groups_name_a_pod_is_not_known_by_it_is_said() {
+        let why = |path: &str| unknown_pod(&groups(&format!("0::{path}\n")));
+        let users = format!("/user.slice/user-7.slice/user@7.service/kubepods/pod{POD}/{B}");
+        for strange in [users, format!("/docker/{A}/kubepods/pod{POD}/{B}"), format!("/burstable/pod{POD}/x")] {
+            let found = why(&strange);
+            assert!(matches!(&found, Some(ContainerUntold::StrangePod(path)) if *path == strange), "{found:?}");
+        }
+        let found = why(&format!("/kubepods/burstable/pod{POD}"));
+        assert!(matches!(found, Some(ContainerUntold::NoContainer(_))), "{found:?}");
+        for nobodys in ["/", "relative", "/user.slice/pods", &format!("/docker/{A}")] {
+            assert!(why(nobodys).is_none(), "{nobodys}");
+        }
     }
 
     #[test]
@@ -225,6 +357,7 @@ mod tests {
             format!("3:memory:/docker/{A}\n0::/kubepods.slice/kubepods-pod{POD}.slice/cri-containerd-{A}.scope\n");
         ironroot_fuzz::Target::new("places").seed(lines).survives(|bytes| {
             let Ok(groups) = ProcessCGroups::from_buf_read(bytes) else { return };
+            drop(unknown_pod(&groups));
             if let Ok(Some(place)) = Place::of(&groups) {
                 assert_eq!(place.id.len(), ID_DIGITS);
                 assert!(place.holds(&groups));

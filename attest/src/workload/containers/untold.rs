@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use super::kubelet::KubeletError;
+use super::place::ID_DIGITS;
 use super::question::QuestionError;
 
 /// Most selectors of one container or pod. A pod in a cluster has some fifty.
@@ -56,9 +57,21 @@ pub enum ContainerUntold {
     /// The files that are needed to ask.
     #[error("the kubelet cannot be asked")]
     Kubelet(#[from] KubeletError),
-    /// The kubelet does not know of it, or not yet.
+    /// The kubelet does not know of it.
     #[error("the kubelet knows no pod with the container {0}")]
     NoPod(String),
+    /// It has never known of it since the process connected: a pod that starts is in its list only after a while.
+    #[error("the kubelet knows no pod with the container {0} yet")]
+    NoPodYet(String),
+    /// A group that anybody could have made who was given one above it, or a layout that is not known here.
+    #[error(
+        "its control group {0:?} is called after a pod, but is not where kubelets make them as the agent sees it (/kubepods, /kubelet/kubepods, \
+         /NAME.slice/NAME-kubepods.slice): a user or a container could have made it"
+    )]
+    StrangePod(String),
+    /// Nothing says which container of the pod it is in.
+    #[error("its control group {0:?} is a pod's, and no container's with an ID of {ID_DIGITS} digits")]
+    NoContainer(String),
     /// The kubelet contradicts itself.
     #[error("the kubelet knows two pods with the container {0}")]
     TwoPods(String),
@@ -66,11 +79,24 @@ pub enum ContainerUntold {
 
 impl ContainerUntold {
     /// Whether nobody could be asked, which says nothing about the container.
-    pub(in crate::workload) fn is_unasked(&self) -> bool {
+    pub(super) fn is_unanswered(&self) -> bool {
         match self {
             Self::Question(error) => error.is_unasked(),
             Self::Kubelet(_) => true,
             _ => false,
+        }
+    }
+
+    /// Whether the next answer may well be another one.
+    pub(in crate::workload) fn is_unasked(&self) -> bool {
+        self.is_unanswered() || matches!(self, Self::NoPodYet(_))
+    }
+
+    /// The same of a process of which nothing was ever proven.
+    pub(super) fn of_a_newcomer(self) -> Self {
+        match self {
+            Self::NoPod(id) => Self::NoPodYet(id),
+            why => why,
         }
     }
 }
