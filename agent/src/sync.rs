@@ -247,7 +247,7 @@ impl Synchronizer {
             Wake::PushesEnded => {
                 self.next_poll = self.next_poll.min(Instant::now() + self.pushes.come_back().mul_f64(unit()))
             }
-            Wake::Due | Wake::Jump if self.is_certificate_due() => self.poll().await,
+            Wake::Due | Wake::Jump if self.is_poll_due() => self.poll().await,
             Wake::Due => self.sign_what_is_due().await,
             Wake::Jump if self.failures == 0 => {
                 debug!("the device's clock was set, or the device has slept");
@@ -278,17 +278,19 @@ impl Synchronizer {
         info!(seconds = slept.as_secs(), "the device has slept; the server is asked over a new connection");
         self.hang_up();
         self.next_poll = Instant::now();
-        self.parts.local_authority.iter_mut().for_each(|authority| authority.slept(slept));
         match wake {
             Wake::Request(_) | Wake::Shutdown => wake,
             _ => Wake::Poll,
         }
     }
 
-    /// As after a sleep of the device, over which its timers stood still. Not while the server is away: the back-off decides.
-    fn is_certificate_due(&self) -> bool {
+    /// Whether the agent's certificate, or a CA or key of its own, is to be replaced: as after a sleep of the device, over which its timers
+    /// stood still. Not while the server is away: the back-off decides.
+    fn is_poll_due(&self) -> bool {
+        let (now, moment) = (Instant::now(), self.parts.time.moment());
         let agent = self.standing.agent().filter(|_| self.failures == 0);
-        agent.is_some_and(|agent| agent.is_due(Instant::now(), &self.parts.time.moment()))
+        let is_due = |authority: &LocalAuthority| authority.is_due(&moment) || authority.is_jwt_key_due(&moment);
+        agent.is_some_and(|agent| agent.is_due(now, &moment) || self.parts.local_authority.as_ref().is_some_and(is_due))
     }
 
     /// Whoever is asked rarely is asked over a connection of its own each time: the server would send a PING over one that is
@@ -386,7 +388,7 @@ impl Synchronizer {
         }
         let (entries, server) = (self.ledger.entries().count(), self.parts.server.address());
         info!(entries, server, "registration entries changed");
-        self.parts.local_authority.iter_mut().for_each(|authority| authority.ask_soon(Instant::now()));
+        self.parts.local_authority.iter_mut().for_each(LocalAuthority::ask_soon);
         self.changes.any = true;
         self.changes.must_not_be_undone = true;
         self.changes.removal |= change == EntriesChange::Removed;
