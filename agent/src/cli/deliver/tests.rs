@@ -48,6 +48,7 @@ struct Lab {
     delivery: Delivery<Said>,
     words: mpsc::Sender<Result<(), Status>>,
     made: Arc<AtomicUsize>,
+    pauses: Pauses,
     _place: tempfile::TempDir,
 }
 
@@ -64,14 +65,16 @@ fn lab() -> Lab {
     let source = Said { words: std::sync::Mutex::new(Some(said)), made: made.clone() };
     let connection = Flags::parse_from(["test"]).connection;
     let delivery = Delivery { connection, source, directory, telling: Telling::default(), once: None };
-    Lab { delivery, words, made, _place: place }
+    let mut pauses = Pauses::default();
+    (0..9).for_each(|_| _ = pauses.next());
+    Lab { delivery, words, made, pauses, _place: place }
 }
 
 impl Lab {
     /// Until the stream ends, beside what `story` does.
     async fn follow(&mut self, jumps: Jumps, story: impl Future<Output = ()>) {
         let (mut owed, mut complaints) = (Owed::at_the_start(), Complaints::default());
-        let following = self.delivery.follow(&mut owed, &mut complaints, jumps);
+        let following = self.delivery.follow(&mut owed, &mut complaints, &mut self.pauses, jumps);
         let (followed, ()) = tokio::join!(following, story);
         followed.expect_err("the stream ended");
     }
@@ -79,6 +82,21 @@ impl Lab {
 
 fn gone() -> Result<(), Status> {
     Err(Status::unavailable("the agent is shutting down"))
+}
+
+#[tokio::test]
+async fn the_agent_is_asked_again_soon_after_a_stream_that_brought_something_and_ever_later_after_others() {
+    for (said, pause) in [(vec![gone()], LONGEST_PAUSE), (vec![Ok(()), gone()], SHORTEST_PAUSE)] {
+        let mut lab = lab();
+        let words = lab.words.clone();
+        let story = async move {
+            for word in said {
+                words.send(word).await.expect("heard");
+            }
+        };
+        lab.follow(Jumps::channel().1, story).await;
+        assert_eq!(lab.pauses.next(), pause);
+    }
 }
 
 #[tokio::test]
