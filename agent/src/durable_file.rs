@@ -1,5 +1,9 @@
 //! Files that survive a power cut: the old content or the new, never neither, never half.
 
+#[cfg(test)]
+pub mod slow_disk;
+mod writes;
+
 use std::fs::OpenOptions;
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
@@ -9,6 +13,7 @@ use ironroot_shell::durable_file;
 use nix::fcntl::OFlag;
 
 pub use ironroot_shell::durable_file::remove;
+pub use writes::Writes;
 
 /// Reads a regular file of at most `max_bytes`; `None` if there is none. A symbolic link is not followed.
 pub fn read(path: &Path, max_bytes: usize) -> io::Result<Option<Vec<u8>>> {

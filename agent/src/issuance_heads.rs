@@ -21,7 +21,7 @@ use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use tracing::{debug, error, info, warn};
 
-use crate::durable_file;
+use crate::durable_file::{self, Writes};
 
 /// Name of the file in the data directory.
 pub const FILE_NAME: &str = "issuance-heads.json";
@@ -76,7 +76,10 @@ pub struct IssuanceHeads {
     /// Whether the newest refusal was said.
     told: Option<String>,
     unwritten: bool,
+    /// Whether that is to be written at once.
+    urgent: bool,
     written: Option<Instant>,
+    writes: Writes,
 }
 
 /// The file.
@@ -97,13 +100,13 @@ impl IssuanceHeads {
             }
         };
         let last = kept.keys().next().cloned().unwrap_or_default();
-        Self { file: Some(file), kept, last, told: None, unwritten: false, written: None }
+        Self { kept, last, file: Some(file), ..Self::in_memory() }
     }
 
     /// None, and none is written.
     pub fn in_memory() -> Self {
-        let (kept, last) = (BTreeMap::new(), String::new());
-        Self { file: None, kept, last, told: None, unwritten: false, written: None }
+        let (kept, last, writes) = (BTreeMap::new(), String::new(), Writes::default());
+        Self { file: None, kept, last, told: None, unwritten: false, urgent: false, written: None, writes }
     }
 
     /// What goes along with a sync: the head that is kept of the server that answered last; empty: none, and one is asked for.
@@ -135,7 +138,8 @@ impl IssuanceHeads {
         }
     }
 
-    /// Takes in what a server has shown; what it is beside what was kept, unless it is refused. `authorities`: the bundle's.
+    /// Takes in what a server has shown; what it is beside what was kept, unless it is refused. `authorities`: the bundle's. What is to be
+    /// written then, [`write`](Self::write) does.
     pub fn take(&mut self, encoded: &[u8], trust_domain: &str, authorities: &[CertificateDer<'_>]) -> Option<Verdict> {
         let head = match issuance_head::verify(encoded, authorities) {
             Ok(head) if head.trust_domain == trust_domain => head,
@@ -146,9 +150,8 @@ impl IssuanceHeads {
         self.last = head.server.clone();
         if let Some(kept) = self.kept.get_mut(&head.server) {
             let verdict = judge(&kept.head, &head);
-            let found = kept.compare(verdict, head, encoded);
+            self.urgent |= kept.compare(verdict, head, encoded);
             self.unwritten |= verdict != Verdict::Same;
-            self.write(found);
             return Some(verdict);
         }
         if self.kept.len() >= MAX_SERVERS {
@@ -156,8 +159,7 @@ impl IssuanceHeads {
         }
         let kept = Kept { head: head.clone(), encoded: encoded.to_owned(), contradicted: None };
         self.kept.insert(head.server, kept);
-        self.unwritten = true;
-        self.write(true);
+        (self.unwritten, self.urgent) = (true, true);
         Some(Verdict::Further)
     }
 
@@ -169,8 +171,9 @@ impl IssuanceHeads {
         None
     }
 
-    /// A failure costs memory over a restart, no more.
-    fn write(&mut self, at_once: bool) {
+    /// Writes what is not on the disk, if it is time. A failure costs memory over a restart, no more.
+    pub async fn write(&mut self) {
+        let at_once = std::mem::take(&mut self.urgent);
         let Some(file) = self.file.as_ref().filter(|_| self.unwritten) else { return };
         if !at_once && self.written.is_some_and(|written| written.elapsed() < WRITE_INTERVAL) {
             return;
@@ -178,7 +181,8 @@ impl IssuanceHeads {
         self.written = Some(Instant::now());
         let heads = self.kept.values().map(|kept| STANDARD.encode(&kept.encoded)).collect();
         let stored = serde_json::to_vec(&Stored { heads }).expect("texts are JSON");
-        match durable_file::replace(file, &stored) {
+        let path = file.clone();
+        match self.writes.run(move || durable_file::replace(&path, &stored)).await {
             Ok(()) => self.unwritten = false,
             Err(error) => warn!(%error, file = %file.display(), "heads of issuance logs are not kept on the disk"),
         }
@@ -266,6 +270,7 @@ fn read(file: &Path) -> Result<BTreeMap<String, Kept>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::durable_file::slow_disk::with_a_slow_disk;
 
     fn head(epoch: u64, sequence: u64, hash: &str) -> IssuanceHead {
         let (trust_domain, server, hash) = ("td".to_owned(), String::new(), hash.to_owned());
@@ -300,6 +305,18 @@ mod tests {
         assert_eq!((heads.encoded(), heads.to_show()), (vec![encoded(9)], encoded(9)));
         heads.restore(&[encoded(8), b"rubbish".to_vec()]);
         assert_eq!(heads.encoded(), [encoded(9)], "an older one is no news");
+    }
+
+    #[test]
+    fn a_slow_disk_keeps_nobody_else_waiting_while_heads_are_written() {
+        let directory = tempfile::tempdir().expect("directory");
+        with_a_slow_disk(|disk| async {
+            let mut heads = IssuanceHeads::open(directory.path());
+            let statement = serde_json::to_vec(&head(5, 9, "a")).expect("JSON");
+            heads.restore(&[issuance_head::encode(statement, vec![1], vec![vec![2]]).expect("short")]);
+            disk.is_waited_for(heads.write()).await;
+            assert_eq!(IssuanceHeads::open(directory.path()).encoded(), heads.encoded(), "it is there afterwards");
+        });
     }
 
     #[test]

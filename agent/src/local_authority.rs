@@ -22,7 +22,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ironroot_api::SpiffeId;
 use ironroot_api::directory::{DirectoryError, prepare_private};
@@ -53,6 +53,8 @@ const DIRECTORY: &str = "local-authority";
 pub const LABEL_SUFFIX: &str = "-ca";
 /// Pause before a server that gave no CA is asked again. A change of entries ends it.
 const REFUSED_PAUSE: Duration = Duration::from_secs(300);
+/// Due before any moment of the agent's own clock.
+const AT_ONCE: i64 = i64::MIN;
 /// Another CA is asked for when one part in this many of its life is over: what is left has to last while the server is away.
 const RENEWAL_PART: i64 = 4;
 
@@ -61,8 +63,8 @@ pub struct LocalAuthority {
     config: LocalAuthorityConfig,
     keys: KeyStore,
     held: Option<Held>,
-    /// When the server is asked for another CA.
-    due: Instant,
+    /// When the server is asked for another CA, by the agent's own clock, which does not stand still while the device sleeps.
+    due: i64,
     /// Locked only where blocking is allowed: whoever signs writes to the disk under it.
     journal: Arc<Mutex<Journal>>,
     unreported: Arc<AtomicUsize>,
@@ -120,7 +122,7 @@ impl LocalAuthority {
             config,
             keys: KeyStore::open(key_place(keys), KeyOf::LocalAuthority),
             held: None,
-            due: Instant::now(),
+            due: AT_ONCE,
             unreported: journal.count(),
             journal: Arc::new(Mutex::new(journal)),
             is_wipe_owed: false,
@@ -190,8 +192,13 @@ impl LocalAuthority {
     }
 
     /// Whether the server is to be asked for a CA: there is none, or what is left of it is to be more.
-    pub fn is_due(&self, now: Instant) -> bool {
-        self.due <= now
+    pub fn is_due(&self, moment: &Moment) -> bool {
+        self.due <= moment.own()
+    }
+
+    /// The same of a key for JWT-SVIDs.
+    pub fn is_jwt_key_due(&self, moment: &Moment) -> bool {
+        self.jwt.as_ref().is_some_and(|jwt| jwt.is_due(moment))
     }
 
     /// How long a CA is asked for, seconds.
@@ -241,35 +248,29 @@ impl LocalAuthority {
     fn hold(&mut self, intermediate: Intermediate, moment: &Moment) {
         let Some(key) = self.keys.current().cloned() else { return };
         let whole = intermediate.lifetime().span().length().saturating_sub(NOT_BEFORE_CUSHION);
-        self.due = Instant::now() + renewal_in(moment.remaining(intermediate.lifetime()), whole);
+        self.due = after(renewal_in(moment.remaining(intermediate.lifetime()), whole), moment);
         self.held = Some(Held { intermediate: Arc::new(intermediate), key });
     }
 
     /// The server gave none: it is asked again after a while.
-    pub fn postpone(&mut self, now: Instant) {
-        self.due = now + REFUSED_PAUSE;
+    pub fn postpone(&mut self, moment: &Moment) {
+        self.due = after(REFUSED_PAUSE, moment);
     }
 
     /// What it may depend on has changed: it is asked at the next occasion.
-    pub fn ask_soon(&mut self, now: Instant) {
+    pub fn ask_soon(&mut self) {
         if self.held.is_none() {
-            self.due = now;
+            self.due = AT_ONCE;
         }
-        self.jwt.iter_mut().for_each(|jwt| jwt.ask_soon(now));
-    }
-
-    /// The device has slept so long, and its timers stood still: what is due comes as much sooner.
-    pub fn slept(&mut self, slept: Duration) {
-        self.due = sooner(self.due, slept);
-        self.jwt.iter_mut().for_each(|jwt| jwt.slept(slept));
+        self.jwt.iter_mut().for_each(JwtKeys::ask_soon);
     }
 
     /// The bundle is another: a CA below what is tainted is replaced, and one below what is gone is worth nothing.
-    pub fn follow(&mut self, bundle: &TrustBundle, moment: &Moment, now: Instant) {
+    pub fn follow(&mut self, bundle: &TrustBundle, moment: &Moment) {
         let stands = |held: &Held, anchors| held.intermediate.is_signed_by(anchors, moment);
         self.held = self.held.take().filter(|held| stands(held, bundle.anchors()));
         if !self.held.as_ref().is_some_and(|held| stands(held, bundle.untainted_anchors())) {
-            self.due = now;
+            self.due = AT_ONCE;
         }
     }
 
@@ -337,7 +338,7 @@ impl LocalAuthority {
 
     /// The agent is banned or evicted: it has no CA any more. Its keys are to be destroyed. What it has signed is still to be reported.
     pub fn forget(&mut self) {
-        (self.held, self.is_wipe_owed, self.due) = (None, true, Instant::now());
+        (self.held, self.is_wipe_owed, self.due) = (None, true, AT_ONCE);
         self.kept_spki_der = None;
         self.jwt.iter_mut().for_each(JwtKeys::forget);
     }
@@ -397,8 +398,9 @@ fn lock(journal: &Mutex<Journal>) -> MutexGuard<'_, Journal> {
     journal.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn sooner(due: Instant, slept: Duration) -> Instant {
-    due.checked_sub(slept).unwrap_or_else(Instant::now)
+/// When `wait` is over, by the agent's own clock.
+fn after(wait: Duration, moment: &Moment) -> i64 {
+    moment.own().saturating_add(wait.as_secs().try_into().unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]

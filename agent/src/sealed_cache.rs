@@ -213,7 +213,7 @@ impl SealedCache {
             match step {
                 Step::Raise => drop(self.increment().await?),
                 Step::Write(generation) => self.write(generation, encode(generation)?).await?,
-                Step::Remove => self.remove()?,
+                Step::Remove => self.remove().await?,
             }
         }
         Ok(())
@@ -227,7 +227,7 @@ impl SealedCache {
         self.increment_owed |= self.has_file();
         let raised = if self.increment_owed { self.raise_past_all().await } else { Ok(()) };
         self.increment_owed = raised.is_err();
-        self.remove()?;
+        self.remove().await?;
         raised
     }
 
@@ -241,21 +241,26 @@ impl SealedCache {
         Ok(())
     }
 
-    fn remove(&self) -> Result<(), CacheError> {
-        durable_file::remove(&self.path).map_err(CacheError::Io)
+    async fn remove(&self) -> Result<(), CacheError> {
+        self.after_other_writes(|path, _| durable_file::remove(path)).await
+    }
+
+    async fn write(&self, generation: u64, file: Vec<u8>) -> Result<(), CacheError> {
+        let replace =
+            move |path: &Path, seen: &mut Seen| durable_file::replace(path, &file).map(|()| seen.file(generation));
+        self.after_other_writes(replace).await?;
+        debug!(generation, "sealed cache written");
+        Ok(())
     }
 
     /// An fsync may take a second on worn flash: not on the runtime's thread.
-    async fn write(&self, generation: u64, file: Vec<u8>) -> Result<(), CacheError> {
+    async fn after_other_writes(
+        &self,
+        work: impl FnOnce(&Path, &mut Seen) -> std::io::Result<()> + Send + 'static,
+    ) -> Result<(), CacheError> {
         let (path, seen) = (self.path.clone(), Arc::clone(&self.seen));
-        let written = tokio::task::spawn_blocking(move || {
-            let mut seen = lock(&seen);
-            durable_file::replace(&path, &file).map(|()| seen.file(generation))
-        });
-        let written = written.await;
-        written.unwrap_or_else(|_| Err(std::io::Error::other("write panicked"))).map_err(CacheError::Io)?;
-        debug!(generation, "sealed cache written");
-        Ok(())
+        let done = tokio::task::spawn_blocking(move || work(&path, &mut lock(&seen))).await;
+        done.unwrap_or_else(|_| Err(std::io::Error::other("write panicked"))).map_err(CacheError::Io)
     }
 
     /// Waits for a write that is still under way.

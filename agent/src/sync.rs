@@ -253,7 +253,7 @@ impl Synchronizer {
             Wake::PushesEnded => {
                 self.next_poll = self.next_poll.min(Instant::now() + self.pushes.come_back().mul_f64(unit()))
             }
-            Wake::Due | Wake::Jump if self.is_certificate_due() => self.poll().await,
+            Wake::Due | Wake::Jump if self.is_poll_due() => self.poll().await,
             Wake::Due => self.sign_what_is_due().await,
             Wake::Jump if self.failures == 0 => {
                 debug!("the device's clock was set, or the device has slept");
@@ -284,17 +284,19 @@ impl Synchronizer {
         info!(seconds = slept.as_secs(), "the device has slept; the server is asked over a new connection");
         self.hang_up();
         self.next_poll = Instant::now();
-        self.parts.local_authority.iter_mut().for_each(|authority| authority.slept(slept));
         match wake {
             Wake::Request(_) | Wake::Shutdown => wake,
             _ => Wake::Poll,
         }
     }
 
-    /// As after a sleep of the device, over which its timers stood still. Not while the server is away: the back-off decides.
-    fn is_certificate_due(&self) -> bool {
+    /// Whether the agent's certificate, or a CA or key of its own, is to be replaced: as after a sleep of the device, over which its timers
+    /// stood still. Not while the server is away: the back-off decides.
+    fn is_poll_due(&self) -> bool {
+        let (now, moment) = (Instant::now(), self.parts.time.moment());
         let agent = self.standing.agent().filter(|_| self.failures == 0);
-        agent.is_some_and(|agent| agent.is_due(Instant::now(), &self.parts.time.moment()))
+        let is_due = |authority: &LocalAuthority| authority.is_due(&moment) || authority.is_jwt_key_due(&moment);
+        agent.is_some_and(|agent| agent.is_due(now, &moment) || self.parts.local_authority.as_ref().is_some_and(is_due))
     }
 
     /// Whoever is asked rarely is asked over a connection of its own each time: the server would send a PING over one that is
@@ -368,7 +370,7 @@ impl Synchronizer {
         let (held, kept) = (self.what_is_held(), self.parts.heads.to_show());
         let Some(Opened { delta, head }) = self.pushes.listen(channel, held, &kept).await else { return Ok(false) };
         let goes_on = self.go_on_from(delta).await?;
-        self.take_head(head.as_deref());
+        self.take_head(head.as_deref()).await;
         Ok(goes_on)
     }
 
@@ -381,7 +383,7 @@ impl Synchronizer {
         otlp::done(&span, &asked);
         self.parts.counted.entries.done(&asked, began.elapsed());
         let current = asked?;
-        self.take_head(current.head.as_deref());
+        self.take_head(current.head.as_deref()).await;
         self.told.left_out(current.left_out);
         let change = self.ledger.replace_entries(current.terms, Instant::now());
         self.ledger.pass_over(current.passed_over);
@@ -396,7 +398,7 @@ impl Synchronizer {
         }
         let (entries, server) = (self.ledger.entries().count(), self.parts.server.address());
         info!(entries, server, "registration entries changed");
-        self.parts.local_authority.iter_mut().for_each(|authority| authority.ask_soon(Instant::now()));
+        self.parts.local_authority.iter_mut().for_each(LocalAuthority::ask_soon);
         self.changes.any = true;
         self.changes.must_not_be_undone = true;
         self.changes.removal |= change == EntriesChange::Removed;
@@ -409,10 +411,12 @@ impl Synchronizer {
     }
 
     /// What the server has shown of its issuance log, and what that is beside what was kept; none of SPIRE's servers does.
-    fn take_head(&mut self, head: Option<&[u8]>) -> Option<Verdict> {
+    async fn take_head(&mut self, head: Option<&[u8]>) -> Option<Verdict> {
         let (head, bundle) = head.zip(self.bundle.as_ref())?;
         let authorities: Vec<_> = bundle.authorities().collect();
-        self.parts.heads.take(head, self.parts.trust_domain.as_str(), &authorities)
+        let verdict = self.parts.heads.take(head, self.parts.trust_domain.as_str(), &authorities);
+        self.parts.heads.write().await;
+        verdict
     }
 
     async fn post_status_once(&mut self, channel: Channel) {

@@ -9,9 +9,10 @@ mod served;
 #[path = "../../api/tests/support/signer.rs"]
 mod signer;
 
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use ironroot_agent::endpoints::{Delegates, EndpointError, Limits, serve_workload_api};
@@ -220,6 +221,39 @@ async fn a_stream_for_a_process_ends_with_it_though_nothing_is_published() {
     let ended = patiently(stream.message()).await.expect_err("nobody is there for it");
     assert_eq!(ended.code(), Code::Unavailable);
     assert!(ended.message().contains("has exited"), "{ended}");
+}
+
+/// A process of our own user that joins a group, and leaves all others, when it is told to; killed on drop.
+fn joiner(gid: u32) -> Sleeper {
+    let script = format!("read _; exec setpriv --groups {gid} sleep 60");
+    Sleeper(Command::new("sh").args(["-c", &script]).stdin(Stdio::piped()).spawn().expect("a shell starts"))
+}
+
+impl Sleeper {
+    /// Tells it, and waits until it has.
+    fn join(&mut self) {
+        drop(self.0.stdin.take().expect("it listens").write_all(b"\n"));
+        let name = format!("/proc/{}/comm", self.pid());
+        while std::fs::read_to_string(&name).expect("it lives").trim() != "sleep" {
+            std::thread::yield_now();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_a_delegate_names_is_known_as_it_is_now_before_each_update() {
+    let served = delegating();
+    let mut process = joiner(61077);
+    let publish = |ttl| {
+        let grouped = served.authority.issue_to("/grouped", &["unix:supplementary_gid:61077"], 3600);
+        served.publish(vec![served.authority.issue("/proxy", 0, ttl), grouped]);
+    };
+    publish(3600);
+    let mut stream = subscribe(&served, of(&[], process.pid())).await.expect("a delegate");
+    assert_eq!(paths(&next(&mut stream).await), ["/proxy"], "not in the group yet");
+    process.join();
+    publish(7200);
+    assert_eq!(paths(&next(&mut stream).await), ["/grouped", "/proxy"]);
 }
 
 #[tokio::test]

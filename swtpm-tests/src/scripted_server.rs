@@ -140,6 +140,8 @@ pub struct Script {
     pub bundle: BundleLie,
     /// What it answers about other trust domains, by the name that is asked for.
     pub federated: HashMap<String, types::Bundle>,
+    /// What it refuses to answer that with.
+    pub federated_refusal: Option<tonic::Code>,
     /// Lies about the agent's certificate.
     pub agent: AgentLie,
     /// What every authenticated call is refused with.
@@ -251,6 +253,7 @@ impl ScriptedServer {
             svid: SvidLie::Honest,
             bundle: BundleLie::Honest,
             federated: HashMap::new(),
+            federated_refusal: None,
             agent: AgentLie::Honest,
             denial: None,
             attestation_denial: None,

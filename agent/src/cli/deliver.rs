@@ -27,6 +27,7 @@ use ironroot_shell::command_line::{CommandError, Output, Reply, block_on};
 use ironroot_shell::process::{stop_asked, supervisor};
 
 use super::connection::Connection;
+use crate::trusted_time::{Jumps, Listener};
 use complaints::Complaints;
 use files::{Delivered, Directory, FileOwner, key_mode};
 use in_hardware::InHardware;
@@ -122,8 +123,10 @@ impl Deliver {
         let mut delivery = self.open(source)?;
         block_on(async {
             let stopped = stop_asked().map_err(CommandError::run)?;
+            let (listener, jumps) = Listener::begin().map_err(CommandError::run)?;
             tokio::select! {
-                delivered = delivery.run() => delivered,
+                delivered = delivery.run(jumps) => delivered,
+                Err(error) = listener.follow() => Err(CommandError::run(error)),
                 () = stopped => Ok(()),
             }
         })
@@ -155,9 +158,9 @@ struct Delivery<S> {
 }
 
 impl<S: Source> Delivery<S> {
-    async fn run(&mut self) -> Result<(), CommandError> {
+    async fn run(&mut self, jumps: Jumps) -> Result<(), CommandError> {
         match self.once {
-            None => self.keep().await,
+            None => self.keep(jumps).await,
             Some(patience) => {
                 let first = self.first(Instant::now() + patience).await?;
                 let delivered = async {
@@ -191,23 +194,28 @@ impl<S: Source> Delivery<S> {
     }
 
     /// Never ends because the agent does, nor because a disk is full or a command fails: that may pass.
-    async fn keep(&mut self) -> Result<(), CommandError> {
+    async fn keep(&mut self, jumps: Jumps) -> Result<(), CommandError> {
         let mut complaints = Complaints::default();
-        let (mut owed, mut pause) = (Owed::at_the_start(), SHORTEST_PAUSE);
+        let (mut owed, mut pauses) = (Owed::at_the_start(), Pauses::default());
         loop {
-            match self.follow(&mut owed, &mut complaints).await {
+            match self.follow(&mut owed, &mut complaints, &mut pauses, jumps.clone()).await {
                 Err(error @ CommandError::Socket(_)) => return Err(error),
                 Err(error) => complaints.say(&error),
-                Ok(()) => pause = SHORTEST_PAUSE,
+                Ok(()) => pauses = Pauses::default(),
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            tokio::time::sleep(pauses.next()).await;
         }
     }
 
-    /// Delivers what one stream brings, to its end.
-    async fn follow(&mut self, owed: &mut Owed, complaints: &mut Complaints) -> Result<(), CommandError> {
-        let mut newest = Newest::of(self.source.stream(&self.connection).await?);
+    /// Delivers what one stream brings, to its end. One that brought something was none in vain.
+    async fn follow(
+        &mut self,
+        owed: &mut Owed,
+        complaints: &mut Complaints,
+        pauses: &mut Pauses,
+        jumps: Jumps,
+    ) -> Result<(), CommandError> {
+        let mut newest = Newest::of(self.source.stream(&self.connection).await?, jumps);
         let mut last = None;
         while let Some(news) = newest.next(last.as_ref().and_then(|_| owed.due())).await? {
             if let News::Answer(answer) = news {
@@ -215,7 +223,10 @@ impl<S: Source> Delivery<S> {
             }
             let Some(answer) = &last else { continue };
             match newest.during(self.deliver(answer, owed)).await {
-                Ok(()) => complaints.end(),
+                Ok(()) => {
+                    complaints.end();
+                    *pauses = Pauses::default();
+                }
                 Err(error) => complaints.say(&error),
             }
         }
@@ -249,6 +260,23 @@ impl<S: Source> Delivery<S> {
     async fn tell(&mut self) -> Result<(), CommandError> {
         self.telling.tell().await?;
         self.source.told(&self.directory)
+    }
+}
+
+/// Before the agent is asked again, since it was in vain.
+#[derive(Debug)]
+struct Pauses(Duration);
+
+impl Default for Pauses {
+    fn default() -> Self {
+        Self(SHORTEST_PAUSE)
+    }
+}
+
+impl Pauses {
+    fn next(&mut self) -> Duration {
+        let longer = (self.0 * 2).min(LONGEST_PAUSE);
+        std::mem::replace(&mut self.0, longer)
     }
 }
 
@@ -287,3 +315,6 @@ impl Owed {
 fn say(text: &str) {
     Reply::print(&Ok(Reply { text: text.to_owned(), ..Reply::default() }), Output::Pretty);
 }
+
+#[cfg(test)]
+mod tests;

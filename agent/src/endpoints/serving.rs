@@ -112,14 +112,14 @@ impl Attested {
     }
 
     /// Whether nothing more must be known to tell what of `identities` is the caller's.
-    fn suffices_for(&self, identities: &Identities) -> bool {
+    pub fn suffices_for(&self, identities: &Identities) -> bool {
         let demand = identities.demand();
         let is_due = self.again.is_some_and(|at| at <= Instant::now());
         !is_due && (*demand == self.demand || !asks_for_more(demand, &self.selectors))
     }
 
     /// How long that is so, if nothing is published.
-    fn lasts(&self) -> Duration {
+    pub fn lasts(&self) -> Duration {
         self.again.map_or(NEVER, |at| at.saturating_duration_since(Instant::now()))
     }
 

@@ -9,14 +9,14 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ironroot_api::directory::{DirectoryError, prepare_private};
 use ironroot_api::pb::types::JwtKey;
 
 use super::allowances::Allowances;
 use super::token_signer::TokenSigner;
-use super::{AuthorityError, Journal, REFUSED_PAUSE, directory, sooner};
+use super::{AT_ONCE, AuthorityError, Journal, REFUSED_PAUSE, after, directory};
 use crate::agent_key::{AgentKey, Keep, KeyOf, KeyPlace, KeyStore};
 use crate::agent_record::KeptJwtKey;
 use crate::config::LocalJwtConfig;
@@ -43,8 +43,8 @@ pub struct JwtKeys {
     max_offline: Duration,
     keys: KeyStore,
     held: Option<Held>,
-    /// When another is published.
-    due: Instant,
+    /// When another is published, by the agent's own clock.
+    due: i64,
     allowances: Arc<Allowances>,
     is_wipe_owed: bool,
     /// What was said last of why none is published.
@@ -94,7 +94,7 @@ impl JwtKeys {
             max_offline,
             keys: KeyStore::open(key_place(place), KeyOf::LocalJwtAuthority),
             held: None,
-            due: Instant::now(),
+            due: AT_ONCE,
             allowances: Arc::default(),
             is_wipe_owed: false,
             told: None,
@@ -122,7 +122,7 @@ impl JwtKeys {
             return Err(AuthorityError::JwtKeyMissing);
         }
         let lifetime = Lifetime::kept(kept.span, Some(kept.left));
-        self.hold(kept.key_id.clone(), authority.expires_at(), lifetime, moment, Instant::now());
+        self.hold(kept.key_id.clone(), authority.expires_at(), lifetime, moment);
         self.note_kept();
         Ok(())
     }
@@ -144,8 +144,8 @@ impl JwtKeys {
     }
 
     /// Whether another is to be published: there is none, or half of it is over.
-    pub fn is_due(&self, now: Instant) -> bool {
-        self.due <= now
+    pub fn is_due(&self, moment: &Moment) -> bool {
+        self.due <= moment.own()
     }
 
     /// How many keys of this agent's are in the bundle at once of a server that keeps them for a day after their end, if those are too many
@@ -167,14 +167,14 @@ impl JwtKeys {
 
     /// The bundle is this: of this agent's keys in it the one signs that lasts longest; none without one. What the server says of its end counts
     /// as far as that is no later than this agent would have asked for. Whether it is another than before.
-    pub fn follow(&mut self, bundle: &TrustBundle, time: &TrustedTime, now: Instant) -> bool {
+    pub fn follow(&mut self, bundle: &TrustBundle, time: &TrustedTime) -> bool {
         let (authorities, now_unix) = (bundle.jwt_authorities(), time.now_unix());
         let kept = self.keys.kept().filter(|_| !self.is_wipe_owed);
         let published = kept.filter_map(|key| authorities.find_spki(key.spki_der()));
         let sound = published.filter(|authority| !authority.is_tainted() && authority.expires_at() > now_unix);
         let Some(best) = sound.max_by_key(|authority| authority.expires_at()) else {
             let was_held = self.held.take().is_some();
-            self.due = if was_held { now } else { self.due };
+            self.due = if was_held { AT_ONCE } else { self.due };
             return was_held;
         };
         let is_held = |held: &Held| held.key_id == best.key_id() && held.published_until == best.expires_at();
@@ -183,28 +183,28 @@ impl JwtKeys {
         }
         let not_after = best.expires_at().min(now_unix.saturating_add(self.life()));
         let lifetime = time.count(now_unix, Span { not_before: now_unix, not_after });
-        self.hold(best.key_id().to_owned(), best.expires_at(), lifetime, &time.moment(), now);
+        self.hold(best.key_id().to_owned(), best.expires_at(), lifetime, &time.moment());
         true
     }
 
-    fn hold(&mut self, key_id: String, published_until: i64, lifetime: Lifetime, moment: &Moment, now: Instant) {
+    fn hold(&mut self, key_id: String, published_until: i64, lifetime: Lifetime, moment: &Moment) {
         let Some(key) = self.keys.current().cloned() else { return };
-        self.due = now + renewal_in(moment.remaining(&lifetime), self.life());
+        self.due = after(renewal_in(moment.remaining(&lifetime), self.life()), moment);
         (self.told, self.is_awaited) = (None, false);
         self.held = Some(Held { key, key_id, published_until, lifetime });
     }
 
     /// The server took none, or does not show it yet: it is asked again after a while. Whether `why` is news.
-    pub fn postpone(&mut self, why: &str, now: Instant) -> bool {
-        self.due = now + REFUSED_PAUSE;
+    pub fn postpone(&mut self, why: &str, moment: &Moment) -> bool {
+        self.due = after(REFUSED_PAUSE, moment);
         let is_news = self.told.as_deref() != Some(why);
         self.told = Some(why.to_owned());
         is_news
     }
 
     /// One was published, and the bundle that was fetched then does not have it: servers may show one of a moment ago.
-    pub fn await_it(&mut self, now: Instant) {
-        (self.due, self.is_awaited) = (now + REFUSED_PAUSE, true);
+    pub fn await_it(&mut self, moment: &Moment) {
+        (self.due, self.is_awaited) = (after(REFUSED_PAUSE, moment), true);
     }
 
     /// Whether one that was published is missing still; asked once, a sync later.
@@ -213,15 +213,10 @@ impl JwtKeys {
     }
 
     /// What it may depend on has changed: another is published at the next occasion.
-    pub(super) fn ask_soon(&mut self, now: Instant) {
+    pub(super) fn ask_soon(&mut self) {
         if self.held.is_none() && !self.is_awaited {
-            self.due = now;
+            self.due = AT_ONCE;
         }
-    }
-
-    /// See [`LocalAuthority::slept`](super::LocalAuthority::slept).
-    pub(super) fn slept(&mut self, slept: Duration) {
-        self.due = sooner(self.due, slept);
     }
 
     /// What signs while the server is away, which was heard at `synced_unix` for the last time; none without a key in the bundle.
@@ -233,7 +228,7 @@ impl JwtKeys {
 
     /// The agent is banned or evicted: its keys are to be destroyed.
     pub(super) fn forget(&mut self) {
-        (self.held, self.is_wipe_owed, self.due) = (None, true, Instant::now());
+        (self.held, self.is_wipe_owed, self.due) = (None, true, AT_ONCE);
         (self.is_awaited, self.kept_key_id) = (false, None);
     }
 

@@ -56,7 +56,7 @@ impl Synchronizer {
         }
         self.replace_certificate_if_untrusted(&bundle);
         self.newest_authority = self.newest_authority.max(bundle.newest_not_before());
-        self.parts.local_authority.iter_mut().for_each(|authority| authority.follow(&bundle, &moment, Instant::now()));
+        self.parts.local_authority.iter_mut().for_each(|authority| authority.follow(&bundle, &moment));
         self.bundle = Some(bundle);
         self.follow_jwt_key();
         self.followed.forget_bundle();

@@ -16,6 +16,7 @@ use thiserror::Error;
 use tracing::{debug, warn};
 
 use super::entries::{mask, sorted_out};
+use super::schedule::unit;
 use super::{EntriesChange, SyncError, Synchronizer};
 use crate::issuance_heads::Verdict;
 use crate::server_answers::{AnswerRefusal, TrustBundle};
@@ -39,6 +40,8 @@ pub(super) struct Followed {
     has_told: bool,
     /// When a head that came with a delta was last looked at.
     head_at: Option<Instant>,
+    /// Whether a bundle of another trust domain could not be had, and no delta needs to come of it.
+    owes_bundles: bool,
 }
 
 /// Why a delta is not taken in.
@@ -67,6 +70,16 @@ impl Followed {
     pub fn note_sync(&mut self, change: EntriesChange, follows: bool) {
         self.unexplained = follows && self.is_whole && change != EntriesChange::None;
         (self.is_whole, self.may_be_ahead) = (true, true);
+    }
+
+    /// The server could not say (`owed`) what some other trust domain's bundle is; or has said it of all.
+    pub fn owe_bundles(&mut self, owed: bool) {
+        self.owes_bundles = owed;
+    }
+
+    /// Whether the server is to be asked for bundles again before long, though it tells what changes.
+    pub fn owes_bundles(&self) -> bool {
+        self.owes_bundles
     }
 
     /// Whether a head that comes with a delta is looked at now: see [`HEAD_SPACING`].
@@ -113,14 +126,14 @@ impl Synchronizer {
         let heads = deltas.iter_mut().map(|delta| std::mem::take(&mut delta.issuance_head));
         let newest = heads.filter(|head| !head.is_empty()).last();
         let followed = self.follow_deltas(deltas).await;
-        self.look_at_head(newest);
+        self.look_at_head(newest).await;
         followed
     }
 
     /// Of several heads the last counts, by the bundle that came with it. A server that shows another history is shown what was kept, by a sync.
-    fn look_at_head(&mut self, newest: Option<Bytes>) {
+    async fn look_at_head(&mut self, newest: Option<Bytes>) {
         let Some(newest) = newest.filter(|_| self.followed.is_to_look_at_head(Instant::now())) else { return };
-        if matches!(self.take_head(Some(&newest)), Some(Verdict::StepBack | Verdict::Fork)) {
+        if matches!(self.take_head(Some(&newest)).await, Some(Verdict::StepBack | Verdict::Fork)) {
             self.next_poll = self.next_poll.min(self.pushes.next_sync());
         }
     }
@@ -155,9 +168,12 @@ impl Synchronizer {
             self.synced_unix = self.parts.time.now_unix();
         }
         let wanted = self.ledger.federates_with();
-        if wanted != federated || (foreign && !wanted.is_empty()) {
+        if wanted != federated || ((foreign || self.followed.owes_bundles) && !wanted.is_empty()) {
             let channel = self.trusted_channel().await?;
             self.sync_federated(channel).await?;
+        }
+        if self.followed.owes_bundles {
+            self.next_poll = self.next_poll.min(Instant::now() + self.poll_pause(unit()));
         }
         Ok(stray)
     }

@@ -8,7 +8,7 @@ use ironroot_api::TrustDomain;
 use ironroot_api::pb::bundle::GetFederatedBundleRequest;
 use ironroot_api::pb::bundle::bundle_client::BundleClient;
 use ironroot_shell::describe;
-use tonic::Code;
+use tonic::{Code, Status};
 use tracing::{info, warn};
 
 use super::{SyncError, Synchronizer};
@@ -26,6 +26,8 @@ enum Said {
     Nothing,
     /// Something that is not used: what is held stays.
     Unusable,
+    /// That it cannot say: what is held stays, and it is asked again before long.
+    Failed,
 }
 
 impl Synchronizer {
@@ -38,10 +40,13 @@ impl Synchronizer {
         let answers = asked.into_iter().map(|trust_domain| ask(channel.clone(), trust_domain));
         let mut answers = stream::iter(answers).buffered(AT_ONCE);
         let mut current = FederatedBundles::default();
+        let mut owed = false;
         while let Some((trust_domain, said)) = answers.next().await {
-            let bundle = match said? {
+            let said = said?;
+            owed |= matches!(said, Said::Failed);
+            let bundle = match said {
                 Said::Bundle(bundle) => Some(bundle),
-                Said::Unusable => self.federated.get(&trust_domain).cloned(),
+                Said::Unusable | Said::Failed => self.federated.get(&trust_domain).cloned(),
                 Said::Nothing => None,
             };
             if bundle.is_some_and(|bundle| current.add(bundle)) {
@@ -49,6 +54,7 @@ impl Synchronizer {
             }
         }
         drop(answers);
+        self.followed.owe_bundles(owed);
         self.told.lacking(wanted);
         self.adopt_federated(current);
         Ok(())
@@ -79,9 +85,21 @@ async fn ask(channel: Channel, trust_domain: TrustDomain) -> (TrustDomain, Resul
         }),
         // An older server has no such method.
         Err(status) if [Code::NotFound, Code::Unimplemented].contains(&status.code()) => Ok(Said::Nothing),
-        Err(status) => Err(status.into()),
+        Err(status) => unheard(&trust_domain, status),
     };
     (trust_domain, said)
+}
+
+/// Of a call that brought no bundle. One that is larger than an agent takes, or that the server cannot give, is another trust domain's
+/// trouble: the rest of the turn, in which SVIDs are signed, goes on. A server that is away, or says something of this agent, ends it.
+fn unheard(trust_domain: &TrustDomain, status: Status) -> Result<Said, SyncError> {
+    let is_too_large = status.code() == Code::OutOfRange;
+    let error = SyncError::from(status);
+    if error.denial().is_some() || error.is_server_away() {
+        return Err(error);
+    }
+    warn!(%trust_domain, error = %describe(&error), "the bundle of another trust domain cannot be had; the last good one stays");
+    Ok(if is_too_large { Said::Unusable } else { Said::Failed })
 }
 
 /// What has been said of trust domains whose bundles are asked for and not there.

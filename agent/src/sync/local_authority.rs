@@ -36,7 +36,8 @@ impl Synchronizer {
     }
 
     async fn tend_ca(&mut self, channel: Channel) {
-        if !self.parts.local_authority.as_ref().is_some_and(|authority| authority.is_due(Instant::now())) {
+        let moment = self.parts.time.moment();
+        if !self.parts.local_authority.as_ref().is_some_and(|authority| authority.is_due(&moment)) {
             return;
         }
         let had = self.have_local_authority(channel).await;
@@ -50,7 +51,7 @@ impl Synchronizer {
                 );
             }
             Err(error) => {
-                authority.postpone(Instant::now());
+                authority.postpone(&self.parts.time.moment());
                 let error = describe(&error);
                 if authority.tell(&error) {
                     warn!(error, "this agent has no new CA of its own");

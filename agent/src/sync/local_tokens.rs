@@ -1,8 +1,6 @@
 //! The key for JWT-SVIDs of the agent's own, in turns of the loop: it is published while the server is there, and signs beside the loop while
 //! it is away.
 
-use std::time::Instant;
-
 use ironroot_api::pb::bundle::PublishJwtAuthorityRequest;
 use ironroot_api::pb::bundle::bundle_client::BundleClient;
 use ironroot_shell::describe;
@@ -18,15 +16,17 @@ impl Synchronizer {
     pub(super) async fn tend_jwt_key(&mut self, channel: Channel) {
         self.follow_jwt_key();
         self.tell_if_keys_pile_up();
+        let moment = self.parts.time.moment();
         let Some(keys) = self.own_jwt_keys() else { return };
-        let published = match (keys.is_missed(), keys.is_due(Instant::now())) {
+        let published = match (keys.is_missed(), keys.is_due(&moment)) {
             (true, _) => Err(AuthorityError::NotInBundle),
             (false, true) => self.publish_jwt_key(channel).await,
             (false, false) => return,
         };
+        let moment = self.parts.time.moment();
         let (Some(keys), Err(error)) = (self.own_jwt_keys(), published) else { return };
         let error = describe(&error);
-        if keys.postpone(&error, Instant::now()) {
+        if keys.postpone(&error, &moment) {
             warn!(error, "this agent has no new key for JWT-SVIDs of its own");
         }
     }
@@ -79,7 +79,8 @@ impl Synchronizer {
             bundle.jwt_authorities().find(&key.key_id).is_some_and(|known| known.spki_der() == &key.public_key[..])
         };
         if !self.bundle.as_deref().is_some_and(is_there) {
-            self.own_jwt_keys().into_iter().for_each(|keys| keys.await_it(Instant::now()));
+            let moment = self.parts.time.moment();
+            self.own_jwt_keys().into_iter().for_each(|keys| keys.await_it(&moment));
         }
         Ok(())
     }
@@ -88,7 +89,7 @@ impl Synchronizer {
     pub(super) fn follow_jwt_key(&mut self) {
         let (Some(bundle), Some(authority)) = (&self.bundle, &mut self.parts.local_authority) else { return };
         let Some(keys) = authority.jwt_keys() else { return };
-        if keys.follow(bundle, &self.parts.time, Instant::now()) {
+        if keys.follow(bundle, &self.parts.time) {
             let signs = keys.in_words();
             info!(signs, "the bundle has changed what this agent signs JWT-SVIDs with while its server is away");
             self.changes.any = true;

@@ -7,7 +7,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::agent_record::{AgentRecord, FILE_NAME, RecordError};
-use crate::durable_file;
+use crate::durable_file::{self, Writes};
 use crate::sealed_cache::{self, CacheError, Changes, Debts, SealedCache, WritePlan, plan};
 
 /// Why nothing could be kept.
@@ -31,6 +31,8 @@ pub enum Memory {
         directory: PathBuf,
         /// What the file says.
         kept: Option<Box<AgentRecord>>,
+        /// What is done to it.
+        writes: Writes,
     },
 }
 
@@ -68,7 +70,7 @@ impl Memory {
 
     /// Keeps in a plain file in `directory`.
     pub fn plain(directory: PathBuf) -> Self {
-        Self::Plain { directory, kept: None }
+        Self::Plain { directory, kept: None, writes: Writes::default() }
     }
 
     /// What is to be done about `changes` now. With `flush` nothing waits: the process ends.
@@ -92,14 +94,18 @@ impl Memory {
         };
         match self {
             Self::Sealed(memory) => memory.keep(increment, changes, state).await,
-            Self::Plain { directory, kept } => {
+            Self::Plain { directory, kept, writes } => {
                 // The file has no place for identities, nor for the time, the boot, the bundles of before and the agent's own CA.
                 let AgentRecord { chain, reattestable, bundle, .. } = state.record;
                 let record = AgentRecord { chain, reattestable, bundle, ..AgentRecord::default() };
                 if kept.as_deref() != Some(&record) {
-                    record.write(directory)?;
-                    forget_older_cache(directory)?;
-                    *kept = Some(Box::new(record));
+                    *kept = None;
+                    let directory = directory.clone();
+                    let write = move || {
+                        record.write(&directory)?;
+                        forget_older_cache(&directory).map(|()| record)
+                    };
+                    *kept = Some(Box::new(writes.run(write).await?));
                 }
                 Ok(())
             }
@@ -110,18 +116,22 @@ impl Memory {
     pub async fn wipe(&mut self) -> Result<(), MemoryError> {
         match self {
             Self::Sealed(memory) => memory.wipe().await,
-            Self::Plain { directory, kept } => {
+            Self::Plain { directory, kept, writes } => {
                 *kept = None;
-                durable_file::remove(&directory.join(FILE_NAME)).map_err(RecordError::Io)?;
-                forget_older_cache(directory)
+                let directory = directory.clone();
+                let remove = move || {
+                    durable_file::remove(&directory.join(FILE_NAME)).map_err(RecordError::Io)?;
+                    forget_older_cache(&directory)
+                };
+                Ok(writes.run(remove).await?)
             }
         }
     }
 }
 
 /// A sealed cache from when there was one: what the server has said since stands in no file, and what it took away would come back with it.
-fn forget_older_cache(directory: &Path) -> Result<(), MemoryError> {
-    Ok(durable_file::remove(&directory.join(sealed_cache::FILE_NAME)).map_err(RecordError::Io)?)
+fn forget_older_cache(directory: &Path) -> Result<(), RecordError> {
+    durable_file::remove(&directory.join(sealed_cache::FILE_NAME)).map_err(RecordError::Io)
 }
 
 impl SealedMemory {
@@ -147,5 +157,29 @@ impl SealedMemory {
         self.debts.wiped();
         self.is_sound = false;
         Ok(self.cache.wipe().await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::durable_file::slow_disk::with_a_slow_disk;
+
+    #[test]
+    fn a_slow_disk_keeps_nobody_else_waiting_while_a_plain_record_is_written_or_wiped() {
+        let directory = tempfile::tempdir().expect("directory");
+        let file = directory.path().join(FILE_NAME);
+        let state = || ToKeep { record: AgentRecord::default(), identities: Zeroizing::default() };
+        with_a_slow_disk(|disk| async {
+            let mut memory = Memory::plain(directory.path().to_owned());
+            let keeping = memory.keep(WritePlan::Write, Changes::default(), state());
+            disk.is_waited_for(keeping).await.expect("kept");
+            assert!(file.exists(), "it is there once that was waited for");
+        });
+        with_a_slow_disk(|disk| async {
+            let mut memory = Memory::plain(directory.path().to_owned());
+            disk.is_waited_for(memory.wipe()).await.expect("wiped");
+            assert!(!file.exists());
+        });
     }
 }

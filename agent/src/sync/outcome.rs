@@ -112,9 +112,9 @@ impl Synchronizer {
     }
 
     /// Whether the server tells what changes, and nothing else has it asked: an agent with a CA of its own reports, and has another in
-    /// time, with its polls.
+    /// time, with its polls; a bundle that could not be had is asked for again.
     fn knows_what_changes(&self) -> bool {
-        self.pushes.are_deltas() && self.parts.local_authority.is_none()
+        self.pushes.are_deltas() && self.parts.local_authority.is_none() && !self.followed.owes_bundles()
     }
 
     /// `interval`, or less if the server wants to be asked more often for news of the bundle. Not of an agent that is to be

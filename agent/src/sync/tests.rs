@@ -1,6 +1,6 @@
 use super::*;
 use crate::agent_key::{KeyOf, KeyPlace, WorkloadKeyKind};
-use crate::config::{BundleSource, JoinToken, RebootstrapMode, TrustBundleFormat};
+use crate::config::{BundleSource, JoinToken, LocalAuthorityConfig, RebootstrapMode, TrustBundleFormat};
 use crate::requests::Requests;
 use crate::server_answers::AgentSvid;
 use crate::trusted_time::{BUILD_UNIX, Jumps, Keeper, Moment, Reading, Span, TimeRecord};
@@ -115,6 +115,26 @@ async fn after_a_long_sleep_the_server_is_asked_at_once_over_a_new_connection_an
             "asleep for {seconds} s, {failures} failures before it"
         );
         assert_eq!(agent.pushes.is_listening(), !asked, "asleep for {seconds} s");
+    }
+}
+
+/// Its timers stood still over many short sleeps; the agent's own clock did not.
+#[tokio::test]
+async fn a_ca_of_the_agents_own_that_came_due_while_the_device_slept_is_asked_for_once_it_is_told_so() {
+    let life = Duration::from_secs(3600);
+    let config = LocalAuthorityConfig { ca_ttl: life, max_offline: life, default_x509_svid_ttl: life, jwt_svids: None };
+    for (slept, asked) in [(200, false), (400, true)] {
+        let directory = tempfile::tempdir().expect("directory");
+        let mut agent = listening_after(0);
+        let mut authority =
+            LocalAuthority::open(config.clone(), KeyPlace::Memory, directory.path()).expect("directories");
+        let now = Reading::now();
+        let then = Reading { boot: now.boot - slept, kernel: now.kernel - slept };
+        // It was refused then, and is asked for again five minutes later.
+        authority.postpone(&Moment::new(Keeper::new(BUILD_UNIX, now), then));
+        agent.parts.local_authority = Some(authority);
+        turn(&mut agent, Wake::Jump).await;
+        assert_eq!(agent.failures, u32::from(asked), "it polled, or did not: asleep for {slept} s");
     }
 }
 

@@ -234,6 +234,9 @@ impl Bundle for Services {
     ) -> Result<Response<types::Bundle>, Status> {
         self.permitted()?;
         lock(&self.0.asked).federated += 1;
+        if let Some(code) = lock(&self.0.script).federated_refusal {
+            return Err(Status::new(code, "scripted"));
+        }
         let answer = lock(&self.0.script).federated.get(&request.get_ref().trust_domain).cloned();
         answer.map(Response::new).ok_or_else(|| Status::not_found("bundle not found"))
     }

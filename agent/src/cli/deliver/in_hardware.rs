@@ -9,6 +9,7 @@
 //! that is there. So nothing that somebody uses is destroyed, whatever moment this process is killed at.
 
 mod chip;
+mod renewal;
 mod token;
 
 use std::path::Path;
@@ -38,6 +39,7 @@ use crate::agent_key::{AgentKey, KeyError, TokenHeldKey};
 use crate::cli::api::read_federated;
 use crate::sync::unit;
 use chip::{ChipKey, ChipStore};
+use renewal::{Now, Renewal};
 use token::{Slot, TokenStore};
 
 /// The file by which the next run knows what the set holds.
@@ -46,11 +48,6 @@ const NOTE: &str = "set.json";
 const MAX_NOTE_BYTES: usize = 8 * 1024;
 /// Longest file with a chain that is read back, bytes: a dozen certificates.
 const MAX_CHAIN_BYTES: usize = 64 * 1024;
-/// From which to which part of a certificate's life the next one is made, drawn each time: a fleet's renewals do not come at once.
-const RENEWED_FROM: f64 = 0.45;
-const RENEWED_WITHIN: f64 = 0.1;
-/// A certificate that came just now is not replaced sooner, whatever this machine's clock says of it.
-const SHORTEST_LIFE: Duration = Duration::from_secs(1);
 
 /// Where keys are made.
 enum Store {
@@ -103,8 +100,8 @@ pub(super) struct InHardware {
     spiffe_id: Option<SpiffeId>,
     /// A key that was made and is not certified yet.
     made: Option<HardwareKey>,
-    /// The leaf that was had last in this run, DER, and when the next one is to be made.
-    due: Option<(Vec<u8>, Instant)>,
+    /// The leaf that was had or found last in this run, DER, and when the next one is to be made.
+    due: Option<(Vec<u8>, Renewal)>,
 }
 
 impl Store {
@@ -239,20 +236,20 @@ impl InHardware {
         if svid.chain.first().map(Certificate::spki_der).as_deref() != Some(key.spki_der()) {
             return Err(CommandError::run(KeyError::Crypto("verify that the certificate is for the key")));
         }
-        (self.made, self.due) = (None, svid.chain.first().map(|leaf| (leaf.der().to_vec(), due(&svid))));
+        let renewal = Renewal::of_new((begin(&svid), svid.end()), now(), unit());
+        (self.made, self.due) = (None, Some((leaf(&svid).to_vec(), renewal)));
         Ok(Pair { key, svid, version: identity.version.clone() })
     }
 
     /// When the next certificate is to be made.
-    fn renewal(&self, svid: &WorkloadSvid) -> Duration {
-        let leaf = svid.chain.first().map_or(&[][..], |leaf| leaf.der());
-        match &self.due {
-            Some((had, at)) if had == leaf => at.saturating_duration_since(Instant::now()),
-            _ => renewal_of_kept(begin(svid), svid.end(), wall_unix(), unit()),
-        }
+    fn renewal(&mut self, svid: &WorkloadSvid) -> Duration {
+        let known = self.due.as_ref().filter(|(had, _)| had == leaf(svid)).map(|(_, renewal)| *renewal);
+        let renewal = known.unwrap_or_else(|| Renewal::of_kept((begin(svid), svid.end()), now(), unit()));
+        self.due = Some((leaf(svid).to_vec(), renewal));
+        renewal.rest(now())
     }
 
-    fn set(&self, pair: &Pair, mut files: Vec<SetFile>) -> Result<Set, CommandError> {
+    fn set(&mut self, pair: &Pair, mut files: Vec<SetFile>) -> Result<Set, CommandError> {
         let (key, references) = self.store.references(&pair.key)?;
         let chain = files::in_pem(&pair.svid.chain);
         let note = Note { key: pair.key.place(), version: STANDARD.encode(&pair.version) };
@@ -344,21 +341,13 @@ fn begin(svid: &WorkloadSvid) -> i64 {
     svid.chain.iter().map(Certificate::not_before_unix).max().unwrap_or(0)
 }
 
-/// When a certificate is due for replacement that came just now: about at half of what is left of it, and not counted from its beginning,
-/// which servers date back.
-fn due(svid: &WorkloadSvid) -> Instant {
-    let left = svid.end().saturating_sub(wall_unix()).max(0) as f64;
-    Instant::now() + Duration::from_secs_f64(left * part(unit())).max(SHORTEST_LIFE)
+/// DER.
+fn leaf(svid: &WorkloadSvid) -> &[u8] {
+    svid.chain.first().map_or(&[], |leaf| leaf.der())
 }
 
-/// The same of one that an earlier run had, by this machine's clock; never later than that from now.
-fn renewal_of_kept(begin: i64, end: i64, now: i64, unit: f64) -> Duration {
-    let at = end.saturating_sub(begin).max(0) as f64 * part(unit);
-    Duration::from_secs_f64((at - now.saturating_sub(begin) as f64).clamp(0.0, at))
-}
-
-fn part(unit: f64) -> f64 {
-    RENEWED_FROM + RENEWED_WITHIN * unit
+fn now() -> Now {
+    Now { monotonic: Instant::now(), wall: wall_unix() }
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@ use futures_util::{FutureExt, Stream, StreamExt};
 use ironroot_shell::command_line::CommandError;
 use tonic::Status;
 
+use crate::trusted_time::Jumps;
+
 /// What is to be looked at.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum News<A> {
@@ -18,17 +20,19 @@ pub(super) enum News<A> {
 /// A stream that is read while something else is done, so that nothing older waits in it.
 pub(super) struct Newest<S, A> {
     stream: S,
+    jumps: Jumps,
     unread: Option<A>,
     /// How it ended, if it did.
     end: Option<Result<(), Status>>,
 }
 
 impl<A, S: Stream<Item = Result<A, Status>> + Unpin> Newest<S, A> {
-    pub(super) fn of(stream: S) -> Self {
-        Self { stream, unread: None, end: None }
+    pub(super) fn of(stream: S, jumps: Jumps) -> Self {
+        Self { stream, jumps, unread: None, end: None }
     }
 
-    /// The newest message that has not been handed out; or, `due` from now, that something is. None after the last.
+    /// The newest message that has not been handed out; or, `due` from now, that something is. That is so at once when the clock was set, or
+    /// the device has slept: what is due is looked at by that clock too, and timers stand still over a sleep. None after the last.
     pub(super) async fn next(&mut self, due: Option<Duration>) -> Result<Option<News<A>>, CommandError> {
         while self.end.is_none() {
             // All that is there.
@@ -41,6 +45,7 @@ impl<A, S: Stream<Item = Result<A, Status>> + Unpin> Newest<S, A> {
             tokio::select! {
                 heard = self.stream.next() => self.take(heard),
                 () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => return Ok(Some(News::Due)),
+                () = self.jumps.next(), if due.is_some() => return Ok(Some(News::Due)),
             }
         }
         match (self.unread.take(), self.end.take()) {
@@ -87,7 +92,20 @@ mod tests {
         let (sender, receiver) = mpsc::channel(1);
         let stream =
             stream::unfold(receiver, |mut receiver| async { receiver.recv().await.map(|heard| (heard, receiver)) });
-        (sender, Newest::of(Box::pin(stream)))
+        (sender, Newest::of(Box::pin(stream), Jumps::channel().1))
+    }
+
+    #[tokio::test]
+    async fn what_is_due_later_is_looked_at_once_the_clock_was_set_or_the_device_has_slept() {
+        let (jumping, jumps) = Jumps::channel();
+        let mut newest = Newest::of(stream::pending::<Heard>(), jumps);
+        // While something else was done.
+        newest.during(async { jumping.send_replace(()) }).await;
+        let later = Some(Duration::from_secs(86_400));
+        assert_eq!(newest.next(later).await.expect("sound"), Some(News::Due));
+        assert!(newest.next(later).now_or_never().is_none(), "once");
+        jumping.send_replace(());
+        assert!(newest.next(None).now_or_never().is_none(), "nothing is due");
     }
 
     #[tokio::test]

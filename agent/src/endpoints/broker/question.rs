@@ -65,7 +65,12 @@ impl Asked {
 /// What is the same for each question.
 macro_rules! asked_of_a_workload {
     () => {
-        async fn attest(&self, serving: &Serving, caller: &Known, _: Option<&Attested>) -> Result<Attested, Status> {
+        async fn attest(
+            &mut self,
+            serving: &Serving,
+            caller: &Known,
+            _: Option<&Attested>,
+        ) -> Result<Attested, Status> {
             self.0.workload.attest(serving, caller).await
         }
 

@@ -13,8 +13,11 @@ use tonic::Status;
 use super::delegates::Delegates;
 use super::subject::Subject;
 use super::{SUBSCRIBE_BUNDLES, SUBSCRIBE_JWT_BUNDLES, SUBSCRIBE_SVIDS};
-use crate::endpoints::serving::{Attested, Bundles, Heard, NEVER, Question, Seen, same_bundles, same_jwt_bundles};
-use crate::identities::Identity;
+use crate::endpoints::caller::Known;
+use crate::endpoints::serving::{
+    Attested, Bundles, Heard, NEVER, Question, Seen, Serving, same_bundles, same_jwt_bundles,
+};
+use crate::identities::{Identities, Identity};
 use crate::server_answers::{EntryTerms, ShownBundle};
 
 /// Whether an entry's identity is one that delegates and brokers get. Not if that is not known of it.
@@ -50,6 +53,24 @@ impl Question for X509Svids {
     type View = Theirs;
     const METHOD: &'static str = SUBSCRIBE_SVIDS;
     const WHAT: &'static str = "X.509-SVIDs for a delegate";
+
+    /// The delegate, and whom it asks for: both may have become others.
+    async fn attest(
+        &mut self,
+        serving: &Serving,
+        caller: &Known,
+        before: Option<&Attested>,
+    ) -> Result<Attested, Status> {
+        self.subject.look_again(serving, caller).await?;
+        match before {
+            Some(before) => serving.attest_again(caller, before).await,
+            None => serving.attest(caller).await,
+        }
+    }
+
+    fn knows_enough(&self, identities: &Identities) -> (bool, Duration) {
+        self.subject.is_known_enough(identities)
+    }
 
     fn about<'a>(&'a self, _caller: &'a Attested) -> &'a SelectorSet {
         self.subject.selectors()

@@ -1,14 +1,17 @@
 //! Whom a delegate asks for.
 
+use std::time::Duration;
+
 use ironroot_api::pb::types;
-use ironroot_attest::workload::Peer;
+use ironroot_attest::workload::{Peer, WorkloadRefusal};
 use ironroot_attest::{Selector, SelectorSet};
 use tonic::Status;
 
 use super::delegates::Delegation;
 use crate::endpoints::caller::Known;
 use crate::endpoints::exit::ExitWatch;
-use crate::endpoints::serving::Serving;
+use crate::endpoints::serving::{Attested, NEVER, Serving, attestation_failed};
+use crate::identities::Identities;
 
 /// Most selectors that a delegate gives. A container in a cluster has some fifty.
 const MAX_SELECTORS: usize = 512;
@@ -16,10 +19,12 @@ const MAX_SELECTORS: usize = 512;
 const OTHER_NUMBERS: &str = "the delegate is in another PID namespace than the agent, where its numbers of processes name others: run it in \
                              the agent's, or give selectors";
 
-/// Selectors that count as attested, and the process that they were read from, if it was one.
-pub(super) struct Subject {
-    selectors: SelectorSet,
-    process: Option<(Peer, ExitWatch)>,
+/// See the module.
+pub(super) enum Subject {
+    /// Whoever has these, which count as attested.
+    Selectors(SelectorSet),
+    /// A process, and what is known of it.
+    Process { process: Peer, exit: ExitWatch, attested: Attested },
 }
 
 impl Subject {
@@ -43,42 +48,62 @@ impl Subject {
                 return Err(Status::invalid_argument(OTHER_NUMBERS));
             }
             let (process, attested) = serving.attest_numbered(delegate, pid).await?;
-            let selectors = SelectorSet::clone(&attested.selectors);
-            if serving.published().all_entries_for(&selectors).is_empty() {
+            if serving.published().all_entries_for(&attested.selectors).is_empty() {
                 attested.expect_asked()?;
             }
             let exit = ExitWatch::of(&process, "a delegate's")?;
-            return Ok(Self { selectors, process: Some((process, exit)) });
+            return Ok(Self::Process { process, exit, attested });
         }
         if selectors.len() > MAX_SELECTORS {
             return Err(Status::invalid_argument(format!("more than {MAX_SELECTORS} selectors")));
         }
         let parsed: Result<SelectorSet, _> = selectors.iter().map(|s| Selector::new(&s.r#type, &s.value)).collect();
         let unparsed = |_| Status::invalid_argument("could not parse provided selectors");
-        Ok(Self { selectors: parsed.map_err(unparsed)?, process: None })
+        parsed.map(Self::Selectors).map_err(unparsed)
     }
 
     /// All that is taken as true of it.
     pub fn selectors(&self) -> &SelectorSet {
-        &self.selectors
+        match self {
+            Self::Selectors(selectors) => selectors,
+            Self::Process { attested, .. } => &attested.selectors,
+        }
+    }
+
+    /// Whether nothing more must be known of it to tell what of `identities` is its, and how long that is so.
+    pub fn is_known_enough(&self, identities: &Identities) -> (bool, Duration) {
+        match self {
+            Self::Selectors(_) => (true, NEVER),
+            Self::Process { attested, .. } => (attested.suffices_for(identities), attested.lasts()),
+        }
+    }
+
+    /// Finds out who a process is now that was named: it may be in another group or container, or those who know may answer by now.
+    pub async fn look_again(&mut self, serving: &Serving, delegate: &Known) -> Result<(), Status> {
+        let Self::Process { process, attested, .. } = self else { return Ok(()) };
+        *attested = serving.attest_referred_again(delegate, process).await?.map_err(|refusal| match refusal {
+            WorkloadRefusal::Exited { .. } => exited(process),
+            other => attestation_failed(&other),
+        })?;
+        Ok(())
     }
 
     /// Whether nothing speaks against handing its identities out: a process that was named must still run.
     pub fn check(&self) -> Result<(), Status> {
-        match &self.process {
-            Some((process, _)) if !process.still_alive() => Err(exited(process)),
+        match self {
+            Self::Process { process, .. } if !process.still_alive() => Err(exited(process)),
             _ => Ok(()),
         }
     }
 
     /// Waits until the process that was named has ended, and says so; selectors never end.
     pub async fn ended(&self) -> Status {
-        match &self.process {
-            Some((process, exit)) => {
+        match self {
+            Self::Process { process, exit, .. } => {
                 exit.ended().await;
                 exited(process)
             }
-            None => std::future::pending().await,
+            Self::Selectors(_) => std::future::pending().await,
         }
     }
 }

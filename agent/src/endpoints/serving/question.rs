@@ -5,9 +5,10 @@ use std::time::Duration;
 use ironroot_attest::SelectorSet;
 use tonic::Status;
 
-use super::{Attested, Seen, Serving};
+use super::{Attested, NEVER, Seen, Serving};
 use crate::endpoints::BoundedCall;
 use crate::endpoints::caller::Known;
+use crate::identities::Identities;
 
 /// What a caller said on a stream after its first words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +36,7 @@ pub(in crate::endpoints) trait Question: Send + 'static {
     /// Finds out who `caller` is now, or whom else the selectors are of that count; `before`: what was known when the last answer
     /// was sent. Most callers ask for themselves.
     fn attest(
-        &self,
+        &mut self,
         serving: &Serving,
         caller: &Known,
         before: Option<&Attested>,
@@ -46,6 +47,12 @@ pub(in crate::endpoints) trait Question: Send + 'static {
                 None => serving.attest(caller).await,
             }
         }
+    }
+
+    /// Whether nothing more must be known, besides what is known of the caller, to tell what of `identities` it is about; and how long
+    /// that is so, if nothing is published.
+    fn knows_enough(&self, _identities: &Identities) -> (bool, Duration) {
+        (true, NEVER)
     }
 
     /// Whose identities it is about: most callers ask for themselves.

@@ -88,7 +88,8 @@ impl<Q: Question> Subscription<Q> {
             let mut valid_for = NEVER;
             if self.question.is_asked() {
                 let suffices = self.attested.suffices_for(&self.identities.borrow());
-                if !suffices || self.is_to_be_seen {
+                let (knows_enough, _) = self.question.knows_enough(&self.identities.borrow());
+                if !suffices || !knows_enough || self.is_to_be_seen {
                     let before = suffices.then_some(&self.attested);
                     self.attested = self.question.attest(&self.serving, &self.caller, before).await?;
                     self.is_to_be_seen = false;
@@ -99,7 +100,8 @@ impl<Q: Question> Subscription<Q> {
                     return self.send(view).await.map(Some);
                 }
                 let longest = if self.mention_what_is_missing() { MENTION_AGAIN } else { NEVER };
-                valid_for = lasts.min(longest).min(self.attested.lasts());
+                let (_, known_for) = self.question.knows_enough(&self.identities.borrow());
+                valid_for = lasts.min(longest).min(self.attested.lasts()).min(known_for);
             }
             tokio::select! {
                 published = self.identities.changed() => published.map_err(|_| shutting_down())?,

@@ -4,15 +4,6 @@ use super::*;
 use crate::pem;
 
 #[test]
-fn a_certificate_of_an_earlier_run_is_replaced_at_about_half_of_its_life_whatever_the_clock_says() {
-    let seconds = |now: i64, unit: f64| renewal_of_kept(1000, 2000, now, unit).as_secs_f64().round();
-    assert_eq!([seconds(1000, 0.5), seconds(1000, 0.0), seconds(1000, 1.0)], [500.0, 450.0, 550.0]);
-    assert_eq!([seconds(1400, 0.5), seconds(1500, 0.5), seconds(9999, 0.5)], [100.0, 0.0, 0.0]);
-    assert_eq!(seconds(0, 0.5), 500.0, "a clock that is behind makes nobody wait longer");
-    assert_eq!(renewal_of_kept(2000, 1000, 1500, 0.5), Duration::ZERO, "never valid");
-}
-
-#[test]
 fn a_set_that_was_cut_off_or_is_no_tokens_is_none() {
     let set = tempfile::tempdir().expect("directory");
     let write = |name: &str, text: &str| std::fs::write(set.path().join(name), text).expect("written");
