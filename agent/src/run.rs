@@ -23,7 +23,7 @@ use ironroot_shell::health::{HealthListener, Ready};
 use ironroot_shell::logging::{LevelControl, Log, LogOutput};
 use ironroot_shell::process::{self, supervisor};
 use ironroot_shell::telemetry::otlp::{Exporter, Sending};
-use ironroot_shell::telemetry::{MetricsError, MetricsListener};
+use ironroot_shell::telemetry::{MetricsError, MetricsListener, statsd};
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
@@ -212,9 +212,15 @@ async fn serve_metrics(
     sources: telemetry::Sources,
     background: &mut JoinSet<()>,
 ) -> Result<(), RunError> {
-    if let Some(telemetry) = config.telemetry.clone() {
-        let listener = MetricsListener::bind(&telemetry.prometheus).await?;
-        background.spawn(listener.serve(move || sources.page(&telemetry)));
+    let Some(telemetry) = config.telemetry.clone().map(Arc::new) else { return Ok(()) };
+    let (sources, collectors) = (Arc::new(sources), telemetry.collectors.clone());
+    if let Some(prometheus) = &telemetry.prometheus {
+        let listener = MetricsListener::bind(prometheus).await?;
+        let (sources, telemetry) = (sources.clone(), telemetry.clone());
+        background.spawn(listener.serve(move || sources.page(&telemetry).into_text()));
+    }
+    if !collectors.is_empty() {
+        background.spawn(statsd::send(collectors, move || sources.page(&telemetry)));
     }
     Ok(())
 }

@@ -36,7 +36,7 @@ pub struct Sources {
 
 impl Sources {
     /// All of it, as it is now.
-    pub fn page(&self, telemetry: &Telemetry) -> String {
+    pub fn page(&self, telemetry: &Telemetry) -> Page {
         let all = self.identities.borrow().clone();
         let trust_domain = all.trust_domain().to_string();
         let mut page = telemetry.page("ironroot_agent", &trust_domain);
@@ -48,7 +48,7 @@ impl Sources {
         self.write_held(&mut page, &all);
         self.write_device(&mut page);
         self.spans.iter().for_each(|spans| page.spans(spans));
-        page.into_text()
+        page
     }
 
     /// By what the servers say: each loop has a clock of its own.

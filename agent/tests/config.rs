@@ -78,7 +78,7 @@ fn the_example_file_loads_and_so_does_every_key_it_only_shows() {
     let brokers = [(proxy, ReferenceTypes::Only([types].into()))].into_iter().collect();
     let socket_path = PathBuf::from("/run/ironroot-agent/brokers/broker.sock");
     assert_eq!(all.broker.take(), Some(BrokerConfig { socket_path, brokers }));
-    assert!(all.telemetry.take().is_some_and(|telemetry| telemetry.prometheus.port == 9989));
+    assert!(all.telemetry.take().is_some_and(|telemetry| telemetry.prometheus.is_some_and(|it| it.port == 9989)));
     assert!(all.traces.take().is_some_and(|traces| traces.sample_one_in == 1));
     let containers = std::mem::take(&mut all.containers);
     assert_eq!(

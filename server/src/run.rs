@@ -23,7 +23,7 @@ use ironroot_shell::health::HealthListener;
 use ironroot_shell::logging::{LevelControl, Log, LogOutput};
 use ironroot_shell::process::{self, supervisor};
 use ironroot_shell::telemetry::otlp::{Exporter, Sending, SpanCounts};
-use ironroot_shell::telemetry::{Calls, MetricsListener, Telemetry};
+use ironroot_shell::telemetry::{Calls, MetricsListener, Telemetry, statsd};
 use rustls_pki_types::CertificateDer;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -123,7 +123,7 @@ pub async fn run(config: ServerConfig, log: Log, exporter: Option<Exporter>) -> 
     background.spawn(rotation.run());
     background.spawn(poller.run());
     background.spawn(svid.keep_current());
-    serve_metrics(&mut background, metrics, sources);
+    serve_metrics(&mut background, (metrics, config.telemetry.clone()), sources);
     serve_health(&mut background, health, &readiness);
     background.spawn(async move { readiness.keep().await });
     tracing::info!(%address, admin_socket = %config.socket_path.display(), trust_domain = %config.trust_domain, "server ready");
@@ -246,10 +246,12 @@ fn audit_file(config: &AuditConfig) -> Result<Option<Arc<AuditFile>>, RunError> 
     Ok(path.map(|path| AuditFile::open(path, config.required).map(Arc::new)).transpose()?)
 }
 
-async fn metrics_listener(config: &ServerConfig) -> Result<Option<(MetricsListener, Telemetry)>, RunError> {
-    let Some(telemetry) = config.telemetry.clone() else { return Ok(None) };
-    let listener = MetricsListener::bind(&telemetry.prometheus).await?;
-    Ok(Some((listener, telemetry)))
+async fn metrics_listener(config: &ServerConfig) -> Result<Option<MetricsListener>, RunError> {
+    let prometheus = config.telemetry.as_ref().and_then(|telemetry| telemetry.prometheus.as_ref());
+    match prometheus {
+        Some(prometheus) => Ok(Some(MetricsListener::bind(prometheus).await?)),
+        None => Ok(None),
+    }
 }
 
 /// Where metrics and the status are read. `counted`: fetches of bundles, renewals of the server's certificate, spans of traces, and since when.
@@ -268,9 +270,19 @@ fn status_report(sources: Arc<Sources>, configured: Configured) -> StatusReport 
     Arc::new(move || status(&sources, &configured))
 }
 
-fn serve_metrics(background: &mut JoinSet<()>, metrics: Option<(MetricsListener, Telemetry)>, sources: Arc<Sources>) {
-    if let Some((listener, telemetry)) = metrics {
-        background.spawn(listener.serve(move || sources.page(&telemetry)));
+fn serve_metrics(
+    background: &mut JoinSet<()>,
+    (listener, telemetry): (Option<MetricsListener>, Option<Telemetry>),
+    sources: Arc<Sources>,
+) {
+    let Some(telemetry) = telemetry.map(Arc::new) else { return };
+    let collectors = telemetry.collectors.clone();
+    if let Some(listener) = listener {
+        let (sources, telemetry) = (sources.clone(), telemetry.clone());
+        background.spawn(listener.serve(move || sources.page(&telemetry).into_text()));
+    }
+    if !collectors.is_empty() {
+        background.spawn(statsd::send(collectors, move || sources.page(&telemetry)));
     }
 }
 

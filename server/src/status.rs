@@ -32,7 +32,8 @@ impl Configured {
         let local =
             |what, place: Option<(&str, u16)>| place.map(|(host, port)| listener(what, format!("{host}:{port}")));
         let health = config.health_checks.as_ref().map(|checks| (checks.host.as_str(), checks.port));
-        let metrics = config.telemetry.as_ref().map(|it| (it.prometheus.host.as_str(), it.prometheus.port));
+        let metrics =
+            config.telemetry.as_ref().and_then(|it| it.prometheus.as_ref()).map(|it| (it.host.as_str(), it.port));
         let bundle = config.federation.bundle_endpoint.as_ref();
         let discovery = config.oidc.as_ref().map(|oidc| match &oidc.listener {
             OidcListener::Https(address, _) => address.to_string(),

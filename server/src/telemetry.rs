@@ -45,7 +45,7 @@ pub struct Sources {
 
 impl Sources {
     /// All of it, as it is now.
-    pub fn page(&self, telemetry: &Telemetry) -> String {
+    pub fn page(&self, telemetry: &Telemetry) -> Page {
         let trust_domain = self.server.trust_domain.as_str();
         let mut page = telemetry.page("ironroot_server", trust_domain);
         let now_unix = wall_unix();
@@ -55,7 +55,7 @@ impl Sources {
         fleet::write(&mut page, self, now_unix);
         self.health(&mut page);
         self.spans.iter().for_each(|spans| page.spans(spans));
-        page.into_text()
+        page
     }
 
     /// An agent whose certificate has less left is late, seconds.

@@ -195,7 +195,7 @@ fn every_mistake_is_reported_at_once_with_its_line() {
     trust_domian = "x"
     admin_ids = ["spiffe://example.org/a", "nobody"]
 }
-telemetry { Statsd = [{ address = "localhost:8125" }] AllowedLabels = [] BlockedPrefixes = ["a b"] Prometheus { host = "x" tls { use_spire_svid = true } } MetricPrefix = "1" otlp { endpoint = "tcp://x:1" sample = 2 sample_one_in = 0 } }
+telemetry { Statsd = [{ address = "localhost" }] M3 = [{ address = "x:1" env = "e" }] AllowedLabels = [] BlockedPrefixes = ["a b"] Prometheus { host = "x" tls { use_spire_svid = true } } MetricPrefix = "1" otlp { endpoint = "tcp://x:1" sample = 2 sample_one_in = 0 } }
 plugins {
     DataStore "sql" { plugin_data { database_type = "mysql" connection_string = "x" } }
     KeyManager "aws_kms" { plugin_data { region = "r" } }
@@ -221,13 +221,14 @@ plugins {
         "server.conf:11: server.federation.x: unknown key",
         "server.conf:12: server.trust_domian: unknown key: did you mean trust_domain?",
         "server.conf:13: server.admin_ids: \"nobody\": scheme is not \"spiffe://\"",
-        "server.conf:15: telemetry.Statsd: not supported by ironroot-server: metrics are fetched and not pushed: let Prometheus, or your collector's agent, fetch them",
+        "server.conf:15: telemetry.M3: not supported by ironroot-server: send metrics to Statsd or DogStatsd, or let Prometheus fetch them",
         "server.conf:15: telemetry.MetricPrefix: \"1\": a metric's name has letters, digits and '_', and begins with no digit",
         "server.conf:15: telemetry.BlockedPrefixes: \"a b\": names have letters, digits and '_', and '.' between their parts, such as spire_server.rpc",
         "server.conf:15: telemetry.Prometheus.port: missing: give the port that Prometheus asks, such as 9988",
         "server.conf:15: telemetry.Prometheus.tls.use_spire_svid: not supported by ironroot-server: give cert_file and key_file, and client_ca_file to say who may ask",
         "server.conf:15: telemetry.Prometheus.tls.cert_file: missing: give the PEM file with the listener's certificate",
         "server.conf:15: telemetry.Prometheus.tls.key_file: missing: give the PEM file with the certificate's private key",
+        "server.conf:15: telemetry.Statsd[0].address: \"localhost\": give HOST:PORT, such as localhost:8125",
         "server.conf:15: telemetry.otlp.endpoint: \"tcp://x:1\": not an endpoint: write https://HOST:PORT, http://HOST:PORT or unix:///PATH",
         "server.conf:15: telemetry.otlp.sample_one_in: \"0\": not a whole number from 1 to 1000000",
         "server.conf:15: telemetry.otlp.sample: unknown key",

@@ -1,8 +1,10 @@
 //! What both daemons show to Prometheus: what happened, how it is, and nobody's name.
 
 use std::fmt::Write;
+use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use ironroot_lab::deployment::{
     AgentOptions, DEADLINE, Device, Server, ServerOptions, TRUST_DOMAIN, expect_within, free_port, wait_for,
@@ -138,6 +140,50 @@ fn what_the_operator_blocks_is_on_no_page() {
         assert!(blocked.iter().all(|blocked| !page.contains(blocked)), "{blocked:?} in {page}");
         form_is_right(&page);
     }
+}
+
+/// Waits until a collector has heard a line that begins and ends so.
+fn expect_line(collector: &UdpSocket, [begins, ends]: [&str; 2]) {
+    let (end, mut heard) = (Instant::now() + DEADLINE, String::new());
+    collector.set_read_timeout(Some(DEADLINE)).expect("set");
+    while !heard.lines().any(|line| line.starts_with(begins) && line.ends_with(ends)) {
+        assert!(Instant::now() < end, "{begins} ... {ends} in {heard}");
+        let mut datagram = [0; 2048];
+        let length = collector.recv(&mut datagram).unwrap_or_else(|error| panic!("{error}: {begins} in {heard}"));
+        heard.push_str(std::str::from_utf8(&datagram[..length]).expect("text"));
+    }
+}
+
+#[test]
+fn both_daemons_send_their_metrics_to_collectors_and_open_no_port_for_that() {
+    let collector = || {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("bound");
+        let address = socket.local_addr().expect("an address");
+        (socket, address)
+    };
+    let switch_on = |config: &Path, more: &str| {
+        let text = std::fs::read_to_string(config).expect("the configuration");
+        // Where nobody listens, a datagram is refused: that costs the others nothing.
+        let block =
+            format!("telemetry {{ EnableHostnameLabel = false Statsd {{ address = \"127.0.0.1:1\" }} {more} }}\n");
+        std::fs::write(config, text + &block).expect("written");
+    };
+    let ((statsd, at), (dog, dog_at)) = (collector(), collector());
+    let mut server = Server::prepare(&ServerOptions::default());
+    switch_on(&server.config_path(), &format!("Statsd {{ address = \"{at}\" }}"));
+    server.restart();
+    let mut device = Device::manufacture(&Manufacturer::new("Toy TPM Works").expect("maker"));
+    server.import_devices(&format!("ek_sha256\n{}\n", device.ek_sha256()));
+    server.create_entry(&device.agent_id(), "/alice", &[&format!("unix:uid:{ALICE}")], &[]);
+    device.provision(&server, &AgentOptions::default());
+    let more = format!("DogStatsd = [{{ address = \"{dog_at}\" }}] BlockedPrefixes = [\"process_\"]");
+    switch_on(&device.config_path(), &more);
+    device.start();
+    device.expect_identity(ALICE);
+    expect_line(&statsd, ["spire_server.rpc.agent.v1.agent.attest_agent.OK:1.000000|c", ""]);
+    expect_line(&statsd, ["ironroot_server.agents.current:1.000000|g", ""]);
+    expect_line(&dog, ["spire_agent.rpc.workload_api.fetch_x509svid:", "|c|#status:OK"]);
+    expect_line(&dog, ["ironroot_agent.standing:1|g|#standing:attested", ""]);
 }
 
 fn names_nobody(page: &str, device: &Device) {

@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use ironroot_text::HumanFile;
 
 pub use duration::{DurationError, format_duration, parse_duration, parse_timeout};
+pub(crate) use host::has_form as is_host;
 pub use mistakes::{ConfigErrors, Mistake, Origin};
 pub use section::{Plugin, Section};
 pub use shared::{HealthChecks, read_health_checks, read_logging};

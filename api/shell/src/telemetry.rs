@@ -3,9 +3,9 @@
 //! ```text
 //!  a room counts what it does (Counter, Elapsed, Calls, Histogram: a few atomics, nothing else) ─┐
 //!  a room says how it is when it is asked (gauges) ──────────────────────────────────────────────┼─► Page ─► MetricsListener
-//!                                        a scrape, at most one page a second ────────────────────┘
+//!                                        a scrape, at most one page a second ────────────────────┘      └─► statsd, every 10 s
 //! ```
-//! No metric is pushed and nothing is kept by name: labels are words of the program (`&'static str`), so that no caller, identity or
+//! Nothing is kept by name: labels are words of the program (`&'static str`), so that no caller, identity or
 //! address can make a series.
 
 mod counted;
@@ -16,6 +16,7 @@ pub mod otlp;
 mod page;
 mod process;
 mod settings;
+pub mod statsd;
 mod tls;
 
 pub use counted::{Calls, Counter, Elapsed, Histogram};

@@ -135,7 +135,10 @@ fn look_at_ports(findings: &mut Findings, config: &ServerConfig, runs: bool) {
     }
     let local = [
         ("port of health", config.health_checks.as_ref().map(|checks| (checks.host.as_str(), checks.port))),
-        ("port of metrics", config.telemetry.as_ref().map(|it| (it.prometheus.host.as_str(), it.prometheus.port))),
+        (
+            "port of metrics",
+            config.telemetry.as_ref().and_then(|it| it.prometheus.as_ref()).map(|it| (it.host.as_str(), it.port)),
+        ),
     ];
     for (about, place) in local {
         place.into_iter().for_each(|place| listener_is_free(findings, about, place, runs));

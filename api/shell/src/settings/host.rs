@@ -8,7 +8,7 @@ const MAX_NAME_BYTES: usize = 253;
 
 /// Whether `text` has the form of an IP address or of a host's name: labels of letters, digits, `-` and `_`, the last of which is
 /// no number. Source: RFC 1123, section 2.1; underscores are used all the same.
-pub(super) fn has_form(text: &str) -> bool {
+pub(crate) fn has_form(text: &str) -> bool {
     text.parse::<IpAddr>().is_ok() || is_address_with_zone(text) || is_name(text)
 }
 

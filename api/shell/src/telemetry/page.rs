@@ -50,18 +50,20 @@ pub struct Page {
 
 /// What was written of a family.
 #[derive(Debug)]
-struct Written {
-    name: String,
-    kind: Kind,
+pub(super) struct Written {
+    pub(super) name: String,
+    pub(super) kind: Kind,
     help: &'static str,
-    series: Vec<Series>,
+    pub(super) series: Vec<Series>,
 }
 
 #[derive(Debug)]
-struct Series {
-    suffix: &'static str,
-    labels: Vec<(&'static str, String)>,
-    value: f64,
+pub(super) struct Series {
+    pub(super) suffix: &'static str,
+    pub(super) labels: Vec<(&'static str, String)>,
+    /// How many of them every series has; they are the first.
+    pub(super) constants: usize,
+    pub(super) value: f64,
 }
 
 impl Page {
@@ -111,11 +113,16 @@ impl Page {
         calls.by_code().for_each(|(code, elapsed)| summary.elapsed(&with(code), elapsed));
     }
 
+    /// All that was written, in order.
+    pub(super) fn into_families(self) -> impl Iterator<Item = Written> {
+        self.families.into_iter()
+    }
+
     /// The text.
     pub fn into_text(self) -> String {
         let mut text = String::new();
         // Each is dropped once it stands there.
-        self.families.into_iter().for_each(|family| family.write_to(&mut text));
+        self.into_families().for_each(|family| family.write_to(&mut text));
         text
     }
 }
@@ -127,7 +134,7 @@ impl Written {
         if !self.series.is_empty() {
             write_to(text, format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
         }
-        for Series { suffix, labels, value } in &self.series {
+        for Series { suffix, labels, value, .. } in &self.series {
             write_to(text, format_args!("{name}{suffix}"));
             for (at, (label, value)) in labels.iter().enumerate() {
                 let before = if at == 0 { '{' } else { ',' };
@@ -184,8 +191,10 @@ impl Family<'_> {
         let constants = self.constants.iter().filter(|(name, _)| is_kept(name)).cloned();
         let kept = labels.iter().filter(|(name, _)| is_kept(name)).map(|(name, value)| (*name, (*value).to_owned()));
         let was_told_apart = !labels.iter().all(|(name, _)| is_kept(name));
-        let labels: Vec<_> = constants.chain(kept).collect();
-        self.written.add(Series { suffix, labels, value }, was_told_apart);
+        let mut labels: Vec<_> = constants.collect();
+        let constants = labels.len();
+        labels.extend(kept);
+        self.written.add(Series { suffix, labels, constants, value }, was_told_apart);
     }
 }
 

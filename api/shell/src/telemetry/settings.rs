@@ -9,6 +9,7 @@ use nix::unistd::gethostname;
 use super::Page;
 use super::filters::Filters;
 use super::otlp::{self, Otlp};
+use super::statsd::Collector;
 use crate::serving_certificate::CertificateFiles;
 use crate::settings::{Section, places};
 
@@ -18,8 +19,10 @@ const FILES_FRESH: Duration = Duration::from_secs(1);
 /// What the operator wants to see, and under which names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Telemetry {
-    /// Where Prometheus asks.
-    pub prometheus: Prometheus,
+    /// Where Prometheus asks, if it does.
+    pub prometheus: Option<Prometheus>,
+    /// Where they are sent.
+    pub collectors: Vec<Collector>,
     /// `MetricPrefix`, before SPIRE's names.
     prefix: String,
     /// `EnableHostnameLabel`: the label `host`.
@@ -55,7 +58,8 @@ pub struct MetricsTls {
 impl Telemetry {
     /// The same, whose listener is to agree on one of these key exchanges.
     pub fn agreeing_on(mut self, exchanges: KeyExchanges) -> Self {
-        self.prometheus.tls.iter_mut().for_each(|tls| tls.key_exchanges = exchanges);
+        let tls = self.prometheus.iter_mut().flat_map(|prometheus| &mut prometheus.tls);
+        tls.for_each(|tls| tls.key_exchanges = exchanges);
         self
     }
 
@@ -87,30 +91,24 @@ pub fn sanitised(value: &str) -> String {
     text
 }
 
-/// Reads the top-level `telemetry` block of `root`: metrics if it has Prometheus, and traces if it has a collector for them. `prefix`:
+/// Reads the top-level `telemetry` block of `root`: metrics if it has Prometheus or collectors, and traces if it has a collector for them. `prefix`:
 /// what SPIRE puts before its names.
 pub fn read_telemetry(root: &Section<'_>, program: &str, prefix: &str) -> (Option<Telemetry>, Option<Otlp>) {
     let section = root.block("telemetry");
-    let statsd = ["DogStatsd", "M3", "Statsd"];
-    let refuse = |section: &Section<'_>, key, why| {
-        section.refuse_unless_empty(key, &format!("not supported by {program}: {why}"));
-    };
-    for key in statsd {
-        refuse(
-            &section,
-            key,
-            "metrics are fetched and not pushed: let Prometheus, or your collector's agent, fetch them",
-        );
-    }
+    let why = format!("not supported by {program}: send metrics to Statsd or DogStatsd, or let Prometheus fetch them");
+    section.refuse_unless_empty("M3", &why);
     section.no_meaning(program, &["InMem"]);
     let prefix = section.parsed("MetricPrefix", metric_name).unwrap_or_else(|| prefix.to_owned());
     let has_host = section.boolean("EnableHostnameLabel").unwrap_or(true);
     let has_trust_domain = section.boolean("EnableTrustDomainLabel").unwrap_or(false);
     let filters = Filters::read(&section);
     let prometheus = read_prometheus(&section.block("Prometheus"), program);
+    let collectors = Collector::read_all(&section);
     let traces = otlp::read(&section.block("otlp"));
     section.finish();
-    let metrics = prometheus.map(|prometheus| Telemetry { prometheus, prefix, has_host, has_trust_domain, filters });
+    let is_shown = prometheus.is_some() || !collectors.is_empty();
+    let telemetry = Telemetry { prometheus, collectors, prefix, has_host, has_trust_domain, filters };
+    let metrics = is_shown.then_some(telemetry);
     (metrics, traces)
 }
 
