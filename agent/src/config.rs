@@ -3,6 +3,7 @@
 mod admin_socket;
 mod agent_block;
 mod broker;
+mod call_rates;
 mod containers;
 mod local_authority;
 mod logged_selectors;
@@ -29,7 +30,9 @@ pub(crate) use broker::PID_REFERENCE;
 pub use ironroot_shell::settings::{ConfigErrors, Override};
 
 pub use crate::agent_key::WorkloadKeyKind;
-pub use crate::endpoints::{Brokers, Delegates, LoggedSelectors, ReferenceTypes, SdsConfig, VerifierPolicy};
+pub use crate::endpoints::{
+    BoundedCall, Brokers, CallRates, Delegates, LoggedSelectors, ReferenceTypes, SdsConfig, VerifierPolicy,
+};
 pub use crate::node_attestation::{JoinToken, NodeAttestor};
 use crate::sealed_cache::SignedStates;
 use crate::token::LazyToken;
@@ -63,6 +66,8 @@ pub struct AgentConfig {
     pub key_exchanges: KeyExchanges,
     /// What those are told there who verify SVIDs of others.
     pub verifiers: VerifierPolicy,
+    /// How often workloads of one kind may call there.
+    pub call_rates: CallRates,
     /// Which selectors of local processes stand in its log.
     pub logged_selectors: LoggedSelectors,
     /// How it serves Envoy's secrets there, if it does.
@@ -292,6 +297,7 @@ fn read(root: &Section<'_>) -> Option<AgentConfig> {
         workload_keys: block.workload_keys,
         wit_svids: block.wit_svids,
         verifiers,
+        call_rates: block.call_rates,
         logged_selectors,
         key_exchanges: block.key_exchanges,
         secrets,

@@ -11,6 +11,7 @@
 mod admin;
 mod admission;
 mod broker;
+mod call_rates;
 mod caller;
 mod debug;
 mod delegated;
@@ -57,6 +58,7 @@ use tower::util::MapResponseLayer;
 pub use admin::AdminSocketConfig;
 pub use admission::{Limits, SubordinateUids};
 pub use broker::{BrokerSocketConfig, Brokers, ReferenceTypes};
+pub use call_rates::{BoundedCall, CallRates};
 pub use delegated::Delegates;
 pub use door::Api;
 pub use logged_selectors::{LoggedSelectors, SelectorPrefix};
@@ -76,7 +78,7 @@ use door::{DoorLayer, MAX_CONDENSED_BYTES, MAX_JWT_MESSAGE_BYTES, MAX_MESSAGE_BY
 use explain::ExplainApi;
 use hardware_key::HardwareKeyApi;
 use secrets::SecretsApi;
-use serving::Serving;
+use serving::{Manners, Serving};
 use workload_api::WorkloadApi;
 
 /// Every local user may connect: who gets what is decided by attestation.
@@ -118,6 +120,8 @@ pub struct WorkloadApiConfig {
     pub wit_svids: bool,
     /// What those are told who verify SVIDs of others.
     pub verifiers: VerifierPolicy,
+    /// How often workloads of one set of selectors may call.
+    pub call_rates: CallRates,
     /// Which selectors of callers stand in the log.
     pub logged_selectors: LoggedSelectors,
     /// How Envoy's secrets are served, if they are.
@@ -193,13 +197,12 @@ pub fn serve_workload_api(
     let attestor = Arc::new(config.attestor);
     let (stop, stopping) = watch::channel(false);
     let tally = sources.tally.clone();
-    let serving = Serving::new(
-        attestor.clone(),
-        admission.clone(),
-        (config.verifiers, config.logged_selectors),
-        sources,
-        stopping.clone(),
-    );
+    let manners = Manners {
+        verifiers: config.verifiers,
+        logged_selectors: config.logged_selectors,
+        call_rates: config.call_rates,
+    };
+    let serving = Serving::new(attestor.clone(), admission.clone(), manners, sources, stopping.clone());
     let gate = Gate { admission, attestor, writers: config.connection_writer, tally };
     let (api, wit_svids, secrets) = (config.workload_api, config.wit_svids, config.secrets.is_some());
     let socket = Socket::Workloads { api, wit_svids, secrets };

@@ -269,6 +269,7 @@ fn workload_api(config: &AgentConfig) -> Result<WorkloadApiConfig, RunError> {
         workload_api: config.workload_api,
         wit_svids: config.wit_svids,
         verifiers: config.verifiers.clone(),
+        call_rates: config.call_rates,
         logged_selectors: config.logged_selectors.clone(),
         secrets: config.secrets.clone(),
         admin: None,

@@ -64,6 +64,13 @@ impl Sources {
             self.write_let_in(page, api);
         }
         page.spire_calls("workload_api_workload_attestation", "Callers that were looked at", &self.tally.attestations);
+        // SPIRE's agent shows it once there is one.
+        let over_rate: Vec<_> = self.tally.times_over_rate().collect();
+        if !over_rate.is_empty() {
+            let help = "Calls beyond the rates of experimental.ratelimit";
+            let mut family = page.spire("workload_api_rate_limit_exceeded", Kind::Counter, help);
+            over_rate.into_iter().for_each(|(method, count)| family.sample(&[("method", method)], count as f64));
+        }
         let mut turned_away =
             page.own("turned_away_calls_total", Kind::Counter, "Calls that were turned away at the door");
         for (status, elapsed) in self.tally.turned_away.by_code() {

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ironroot_agent::config::{
-    AgentConfig, Bootstrap, BrokerConfig, ConfigErrors, KeyManager, LocalJwtConfig, LoggedSelectors, NodeAttestor,
-    Override, PasswordSource, ReferenceTypes, SdsConfig, TrustBundleFormat, VerifierPolicy, WorkloadAttestors,
-    WorkloadKeyKind,
+    AgentConfig, Bootstrap, BoundedCall, BrokerConfig, ConfigErrors, KeyManager, LocalJwtConfig, LoggedSelectors,
+    NodeAttestor, Override, PasswordSource, ReferenceTypes, SdsConfig, TrustBundleFormat, VerifierPolicy,
+    WorkloadAttestors, WorkloadKeyKind,
 };
 use ironroot_agent::node_attestation::KeySource;
 use ironroot_api::SpiffeId;
@@ -1036,4 +1036,29 @@ fn all_selectors_are_logged_unless_the_file_allows_some() {
             "{line}"
         );
     }
+}
+
+#[test]
+fn calls_are_bounded_by_the_rates_of_the_file_and_not_at_all_without() {
+    let rates = |lines: &str| read(&minimal(&format!("experimental {{ {lines} }}"), TOKEN)).expect("loads").call_rates;
+    assert_eq!(rates("").bounded().count(), 0);
+    let some = rates("ratelimit { fetch_x509_svid = 100 fetch_jwt_bundles = 0 fetch_secrets = \"7\" }");
+    let bounded: Vec<_> = some.bounded().collect();
+    assert_eq!(bounded, [(BoundedCall::FetchX509Svid, 100), (BoundedCall::FetchSecrets, 7)]);
+    let found = mistakes(&minimal(
+        "experimental { ratelimit { fetch_jwt_svid = -1\n fetch_secrets = \"x\"\n fetch_all = 1 } }",
+        TOKEN,
+    ));
+    let rate = "not a whole number from 0 to 1000000";
+    for (line, found) in [
+        format!("agent.conf:4: agent.experimental.ratelimit.fetch_jwt_svid: \"-1\": {rate}"),
+        format!("agent.conf:5: agent.experimental.ratelimit.fetch_secrets: \"x\": {rate}"),
+        "agent.conf:6: agent.experimental.ratelimit.fetch_all: unknown".to_owned(),
+    ]
+    .iter()
+    .zip(&found)
+    {
+        assert!(found.starts_with(line), "{line} in {found}");
+    }
+    assert_eq!(found.len(), 3, "{found:?}");
 }

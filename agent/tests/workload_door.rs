@@ -8,7 +8,7 @@ mod served;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ironroot_agent::endpoints::Limits;
+use ironroot_agent::endpoints::{CallRates, Limits};
 use ironroot_agent::identities::Identities;
 use ironroot_agent::report::Stands;
 use ironroot_api::pb::discovery::DiscoveryRequest;
@@ -322,4 +322,23 @@ async fn the_message_of_a_refusal_has_its_spaces_in_headers_and_in_trailers() {
     let ended = patiently(http_body_util::BodyExt::collect(answer.into_body())).await.expect("ends");
     let wanted = "workload is not authorized for the requested identities [%22spiffe://td/other%22]";
     assert_eq!(ended.trailers().expect("trailers")["grpc-message"], wanted);
+}
+
+#[tokio::test]
+async fn who_calls_beyond_the_rate_of_the_file_is_told_so_and_other_workloads_are_served() {
+    let served = Served::with(|config| config.call_rates = CallRates([1, 0, 0, 0, 0, 0]));
+    let log = Log::start();
+    let theirs = [("/test", 0), ("/other", 61_001)].map(|(path, uid)| served.authority.issue(path, uid, 3600));
+    served.publish(theirs.into());
+    // More at once than go through in the time that they take.
+    let calls = futures_util::future::join_all((0..100).map(|_| served.fetch())).await;
+    let (through, refused): (Vec<_>, Vec<_>) = calls.into_iter().partition(Result::is_ok);
+    assert!(!through.is_empty() && !refused.is_empty(), "{} go through", through.len());
+    for refused in refused {
+        let status = refused.map(drop).expect_err("refused");
+        let words = "rate limit exceeded for /SpiffeWorkloadAPI/FetchX509SVID";
+        assert_eq!((status.code(), status.message()), (Code::Unavailable, words));
+    }
+    assert_eq!(served.told(61_001).await, "spiffe://td/other");
+    assert!(log.text().contains("rate limit exceeded (experimental.ratelimit)"), "{}", log.text());
 }

@@ -13,8 +13,9 @@ use ironroot_shell::settings::{Section, places};
 use ironroot_text::HumanFile;
 
 use super::broker;
+use super::call_rates;
 use super::servers::{self, ServerConfig};
-use super::{BrokerConfig, JoinToken, OfflineCacheConfig, PROGRAM, TpmConfig, WorkloadKeyKind};
+use super::{BrokerConfig, CallRates, JoinToken, OfflineCacheConfig, PROGRAM, TpmConfig, WorkloadKeyKind};
 use crate::sealed_cache::SignedStates;
 
 /// Where the Workload API is unless the file says otherwise. Source: SPIRE.
@@ -42,6 +43,7 @@ pub(super) struct AgentBlock {
     pub(super) wit_svids: bool,
     pub(super) key_exchanges: KeyExchanges,
     pub(super) broker: Option<BrokerConfig>,
+    pub(super) call_rates: CallRates,
 }
 
 pub(super) fn read(agent: &Section<'_>) -> Option<AgentBlock> {
@@ -53,7 +55,7 @@ pub(super) fn read(agent: &Section<'_>) -> Option<AgentBlock> {
     let socket_path = agent.socket_path("socket_path").unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET_PATH));
     agent.look("data_dir", || places::usable_directory(&data_dir));
     agent.look("socket_path", || places::usable_socket(&socket_path));
-    let Experimental { sync_interval, wit_svids, key_exchanges, broker } = read_experimental(agent);
+    let Experimental { sync_interval, wit_svids, key_exchanges, broker, call_rates } = read_experimental(agent);
     let workload_keys = agent.parsed("workload_x509_svid_key_type", str::parse).unwrap_or_default();
     Some(AgentBlock {
         trust_domain: trust_domain?,
@@ -65,6 +67,7 @@ pub(super) fn read(agent: &Section<'_>) -> Option<AgentBlock> {
         wit_svids,
         key_exchanges,
         broker,
+        call_rates,
     })
 }
 
@@ -185,6 +188,7 @@ struct Experimental {
     wit_svids: bool,
     key_exchanges: KeyExchanges,
     broker: Option<BrokerConfig>,
+    call_rates: CallRates,
 }
 
 fn known_flag(flag: &str) -> Result<String, String> {
@@ -199,10 +203,7 @@ fn read_experimental(agent: &Section<'_>) -> Experimental {
     let flags = experimental.parsed_list("feature_flags", known_flag).unwrap_or_default();
     let by_key = [agent, &experimental].map(|section| section.boolean("enable_wit_svids"));
     let wit_svids = flags.iter().any(|flag| flag == WIT_FLAG) || by_key.contains(&Some(true));
-    experimental.not_supported(
-        PROGRAM,
-        &["admin_named_pipe_name", "jwt_svid_cache_hit_timeout", "named_pipe_name", "ratelimit"],
-    );
+    experimental.not_supported(PROGRAM, &["admin_named_pipe_name", "jwt_svid_cache_hit_timeout", "named_pipe_name"]);
     // The paged sync is always used; SPIRE keeps the key although it ignores the older way as well.
     experimental.boolean("use_sync_authorized_entries");
     let interval = experimental.duration("sync_interval");
@@ -212,6 +213,13 @@ fn read_experimental(agent: &Section<'_>) -> Experimental {
     let required = [agent, &experimental].map(|section| section.boolean("require_pq_kem"));
     let key_exchanges = required.contains(&Some(true)).into();
     let broker = broker::read(agent, &experimental);
+    let call_rates = call_rates::read(&experimental);
     experimental.finish();
-    Experimental { sync_interval: interval.unwrap_or(DEFAULT_SYNC_INTERVAL), wit_svids, key_exchanges, broker }
+    Experimental {
+        sync_interval: interval.unwrap_or(DEFAULT_SYNC_INTERVAL),
+        wit_svids,
+        key_exchanges,
+        broker,
+        call_rates,
+    }
 }

@@ -126,6 +126,8 @@ pub(super) enum About {
     Connection,
     /// A request that was turned away at the door.
     Request,
+    /// A call of a workload whose kind calls too often.
+    Rate,
     /// A caller that cannot be attested.
     Attestation,
     /// A caller without an identity.

@@ -19,6 +19,7 @@ use ironroot_api::pb::discovery::{DiscoveryRequest, DiscoveryResponse};
 use ironroot_api::pb::secret::secret_discovery_service_server::SecretDiscoveryService;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::BoundedCall;
 use super::serving::{MessageStream, Serving, Subscription};
 use question::{OneRequest, Stream};
 
@@ -63,6 +64,7 @@ impl SecretDiscoveryService for SecretsApi {
     ) -> Result<Response<Self::StreamSecretsStream>, Status> {
         let caller = self.serving.caller(&request)?;
         let attested = self.serving.attest(&caller).await?;
+        self.serving.expect_in_rate(BoundedCall::StreamSecrets, &caller.peer, &attested)?;
         let question = Stream::new(request.into_inner(), self, &caller);
         Ok(Response::new(Subscription::open(self.serving.clone(), caller, attested, question)))
     }
@@ -71,6 +73,7 @@ impl SecretDiscoveryService for SecretsApi {
         let caller = self.serving.caller(&request)?;
         let question = OneRequest::new(request.into_inner(), &self.config)?;
         let attested = self.serving.attest(&caller).await?;
+        self.serving.expect_in_rate(BoundedCall::FetchSecrets, &caller.peer, &attested)?;
         let mut answers = Subscription::begin(self.serving.clone(), caller, attested, question).await?;
         let answer = answers.next().await.ok_or_else(|| Status::internal("no answer to a request"))??;
         Ok(Response::new(answer))

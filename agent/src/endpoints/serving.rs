@@ -35,10 +35,11 @@ pub(super) use view::{Bundles, View, same_bundles, same_jwt_bundles};
 
 use super::admission::{About, Admission};
 use super::broker::AuthenticatedBroker;
+use super::call_rates::CallBounds;
 use super::caller::Known;
 use super::door::Admitted;
 use super::tally::Tally;
-use super::{LoggedSelectors, NowUnix, Sources, VerifierPolicy};
+use super::{BoundedCall, CallRates, LoggedSelectors, NowUnix, Sources, VerifierPolicy};
 use crate::hardware_keys::HardwareKeys;
 use crate::identities::Identities;
 use crate::jwt_svids::JwtSvids;
@@ -73,6 +74,7 @@ struct State {
     admission: Admission,
     verifiers: VerifierPolicy,
     logged_selectors: LoggedSelectors,
+    bounds: CallBounds,
     identities: watch::Receiver<Arc<Identities>>,
     requests: Requests,
     jwt_svids: JwtSvids,
@@ -82,6 +84,13 @@ struct State {
     jumps: Jumps,
     stopping: watch::Receiver<bool>,
     tally: Arc<Tally>,
+}
+
+/// What the operator has said of how callers are served.
+pub(super) struct Manners {
+    pub verifiers: VerifierPolicy,
+    pub logged_selectors: LoggedSelectors,
+    pub call_rates: CallRates,
 }
 
 /// What is known about a caller.
@@ -133,10 +142,15 @@ impl Serving {
     pub fn new(
         attestor: Arc<UnixAttestor>,
         admission: Admission,
-        (verifiers, logged_selectors): (VerifierPolicy, LoggedSelectors),
+        manners: Manners,
         sources: Sources,
         stopping: watch::Receiver<bool>,
     ) -> Self {
+        let Manners { verifiers, logged_selectors, call_rates } = manners;
+        for (call, limit) in call_rates.bounded() {
+            info!(method = call.path(), limit, "Workload API/SDS rate limiting enabled");
+        }
+        let bounds = CallBounds::new(call_rates);
         let turns = Turns::new(admission.clone(), ATTESTATION_DEADLINE);
         let Sources { identities, requests, jwt_svids, hardware_keys, now, jumps, tally } = sources;
         Self(Arc::new(State {
@@ -144,6 +158,7 @@ impl Serving {
             admission,
             verifiers,
             logged_selectors,
+            bounds,
             identities,
             requests,
             jwt_svids,
@@ -213,7 +228,23 @@ impl Serving {
     ) -> Result<MessageStream<Q::Answer>, Status> {
         let caller = self.caller(request)?;
         let attested = self.attest(&caller).await?;
+        Q::BOUNDED.map_or(Ok(()), |call| self.expect_in_rate(call, &caller.peer, &attested))?;
         Subscription::begin(self.clone(), caller, attested, question).await
+    }
+
+    /// Refuses a call of a caller that was attested, if those with its selectors call too often. The words are SPIRE's. Nobody is exempt:
+    /// this agent does not call itself.
+    pub fn expect_in_rate(&self, call: BoundedCall, peer: &Peer, caller: &Attested) -> Result<(), Status> {
+        let (uid, pid, now) = (peer.uid(), peer.pid(), Instant::now());
+        if self.0.bounds.admit(call, &caller.selectors, now) {
+            return Ok(());
+        }
+        self.0.tally.over_rate(call);
+        let method = call.path();
+        if let Some(pass) = self.0.admission.should_log(uid, About::Rate, now) {
+            info!(uid, pid, method, suppressed = pass.suppressed, "rate limit exceeded (experimental.ratelimit)");
+        }
+        Err(Status::unavailable(format!("rate limit exceeded for {method}")))
     }
 
     /// What is published, be it nothing yet.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use ironroot_shell::telemetry::{Calls, Counter};
 use tonic::Code;
 
+use super::BoundedCall;
 use super::door::{Api, api_of, methods};
 
 /// Grows with nothing: a place for each method there is.
@@ -15,6 +16,7 @@ pub struct Tally {
     /// Callers that were looked at.
     pub attestations: Calls,
     let_in: [LetIn; Api::ALL.len()],
+    over_rate: [Counter; BoundedCall::ALL.len()],
     /// Calls that were turned away at the door, of any name.
     pub turned_away: Calls,
 }
@@ -33,6 +35,7 @@ impl Tally {
             methods: methods().map(|_| Calls::default()).collect(),
             attestations: Calls::default(),
             let_in: Default::default(),
+            over_rate: Default::default(),
             turned_away: Calls::default(),
         })
     }
@@ -55,6 +58,17 @@ impl Tally {
         let ended = ended.count();
         let begun = begun.count();
         (begun, begun.saturating_sub(ended))
+    }
+
+    /// A call that the operator's bound has turned away.
+    pub(super) fn over_rate(&self, call: BoundedCall) {
+        self.over_rate[call as usize].one_more();
+    }
+
+    /// How many there were of each method, by its path; none of those without one.
+    pub fn times_over_rate(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = BoundedCall::ALL.into_iter().zip(&self.over_rate);
+        counts.map(|(call, counter)| (call.path(), counter.count())).filter(|(_, count)| *count > 0)
     }
 
     fn end(&self, (method, api): (Option<usize>, Option<Api>), code: Code, time: Duration) {

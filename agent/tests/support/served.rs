@@ -16,8 +16,8 @@ use std::time::Duration;
 use hyper_util::rt::TokioIo;
 use ironroot_agent::agent_key::WorkloadKey;
 use ironroot_agent::endpoints::{
-    AdminSocketConfig, Delegates, EndpointError, Limits, LoggedSelectors, NowUnix, SdsConfig, Sources, SubordinateUids,
-    Tally, VerifierPolicy, WorkloadApiConfig, serve_workload_api,
+    AdminSocketConfig, CallRates, Delegates, EndpointError, Limits, LoggedSelectors, NowUnix, SdsConfig, Sources,
+    SubordinateUids, Tally, VerifierPolicy, WorkloadApiConfig, serve_workload_api,
 };
 use ironroot_agent::hardware_keys::HardwareKeys;
 use ironroot_agent::identities::{Identities, Identity};
@@ -282,6 +282,7 @@ pub fn config(socket_path: PathBuf, limits: Limits) -> WorkloadApiConfig {
         workload_api: true,
         wit_svids: false,
         verifiers: VerifierPolicy::default(),
+        call_rates: CallRates::default(),
         logged_selectors: LoggedSelectors::default(),
         secrets: Some(SdsConfig::default()),
         admin: None,

@@ -15,6 +15,8 @@ pub struct SpireAgent {
     manners: (&'static str, &'static str),
     /// Further lines of its block.
     lines: String,
+    /// Further lines of its `experimental` block.
+    experimental_lines: String,
     trust_domain: &'static str,
     process: Option<Process>,
 }
@@ -25,7 +27,9 @@ impl SpireAgent {
         let directory = tempfile::Builder::new().prefix("spire-agent-").tempdir().expect("directory");
         open_directory(directory.path());
         std::fs::create_dir_all(directory.path().join("data")).expect("directory");
-        Self { directory, manners: ("DEBUG", "1s"), lines: String::new(), trust_domain: TRUST_DOMAIN, process: None }
+        let (lines, experimental_lines) = (String::new(), String::new());
+        let (manners, trust_domain) = (("DEBUG", "1s"), TRUST_DOMAIN);
+        Self { directory, manners, lines, experimental_lines, trust_domain, process: None }
     }
 
     /// The same, but it says and asks no more than one that is in use.
@@ -42,6 +46,11 @@ impl SpireAgent {
     pub fn with_admin_socket(self, more: &str) -> Self {
         let lines = format!("admin_socket_path = \"{}\"\n{more}", self.admin_socket().display());
         Self { lines, ..self }
+    }
+
+    /// The same with further lines of its `experimental` block.
+    pub fn with_experimental(self, more: &str) -> Self {
+        Self { experimental_lines: more.to_owned(), ..self }
     }
 
     /// Gives it its configuration, with the bundle and the port of its server.
@@ -129,7 +138,7 @@ impl SpireAgent {
     fn config(&self, port: u16, node_attestor: &str) -> String {
         let directory = self.directory.path().display();
         let ((log_level, sync_interval), trust_domain) = (self.manners, self.trust_domain);
-        let lines = &self.lines;
+        let (lines, experimental_lines) = (&self.lines, &self.experimental_lines);
         format!(
             r#"agent {{
     trust_domain = "{trust_domain}"
@@ -142,6 +151,7 @@ impl SpireAgent {
     {lines}
     experimental {{
         sync_interval = "{sync_interval}"
+        {experimental_lines}
     }}
 }}
 plugins {{

@@ -2,8 +2,8 @@
 
 use ironroot_api::certificate::Certificate;
 use ironroot_api::csr::{KeyKind, Spki};
-use ironroot_lab::deployment::{DEADLINE, TRUST_DOMAIN, expect_within};
-use ironroot_lab::spire::Times;
+use ironroot_lab::deployment::{AgentOptions, DEADLINE, Device, TRUST_DOMAIN, expect_within};
+use ironroot_lab::spire::{SpireAgent, Times};
 use ironroot_lab::workload_client::{fetch, fetch_jwt, jwt_key_ids};
 use tokio::runtime::Runtime;
 use tonic::{Code, Status};
@@ -71,4 +71,49 @@ fn a_verifier_without_an_entry_is_told_the_same_by_either_agent() {
         told
     });
     assert_eq!(told[0], told[1]);
+}
+
+/// An agent of that make with these lines in its `experimental` block.
+fn with_experimental(maker: Maker, server: &AnyServer, lines: &str) -> AnyAgent {
+    let (bundle, token) = (server.cli(Maker::Spire, &["bundle", "show"]), server.token(Maker::Spire));
+    match maker {
+        Maker::Ironroot => {
+            let mut device = Device::without_tpm();
+            let (join_token, experimental_lines) = (Some(token), lines.to_owned());
+            let options =
+                AgentOptions { join_token, experimental_lines, key_manager: "disk", ..AgentOptions::default() };
+            device.provision_with_bundle(&bundle, server.port(), &options);
+            device.start();
+            AnyAgent::Ours(device)
+        }
+        Maker::Spire => {
+            let mut agent = SpireAgent::new().with_experimental(lines);
+            agent.provision(&bundle, server.port());
+            agent.start(Some(&token));
+            AnyAgent::Spires(agent)
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs SPIRE's binaries: IRONROOT_SPIRE_BIN"]
+fn a_rate_of_calls_is_held_by_either_agent_with_the_same_words() {
+    let runtime = Runtime::new().expect("runtime");
+    let server = AnyServer::start(Maker::Ironroot, TIMES);
+    server.create_own_entry(Maker::Spire, "/app", &[]);
+    for maker in [Maker::Ironroot, Maker::Spire] {
+        let agent = with_experimental(maker, &server, "ratelimit { fetch_jwt_bundles = 1 }");
+        let is_told = || runtime.block_on(jwt_key_ids(&agent.socket(), TRUST_DOMAIN)).is_ok();
+        expect_within(DEADLINE, "bundles are served", || agent.log(), is_told);
+        let socket = agent.socket();
+        let asked = (0..100).map(|_| jwt_key_ids(&socket, TRUST_DOMAIN));
+        let answers = runtime.block_on(futures_util::future::join_all(asked));
+        let refused: Vec<_> = answers.into_iter().filter_map(Result::err).collect();
+        assert!(!refused.is_empty(), "{maker:?}: {}", agent.log());
+        for status in refused {
+            let words = "rate limit exceeded for /SpiffeWorkloadAPI/FetchJWTBundles";
+            assert_eq!((status.code(), status.message()), (Code::Unavailable, words), "{maker:?}");
+        }
+        assert_eq!(expect_kind(&runtime, &agent), KeyKind::EcP256, "other calls have no bound");
+    }
 }

@@ -6,6 +6,7 @@ use ironroot_attest::SelectorSet;
 use tonic::Status;
 
 use super::{Attested, Seen, Serving};
+use crate::endpoints::BoundedCall;
 use crate::endpoints::caller::Known;
 
 /// What a caller said on a stream after its first words.
@@ -26,6 +27,8 @@ pub(in crate::endpoints) trait Question: Send + 'static {
 
     /// The method, for the log.
     const METHOD: &'static str;
+    /// The rate that bounds its calls, if one does.
+    const BOUNDED: Option<BoundedCall> = None;
     /// What an answer holds, for the log.
     const WHAT: &'static str;
 

@@ -12,6 +12,7 @@ use tonic::{Request, Status};
 use tracing::info;
 
 use super::{WorkloadApi, claims, wanted};
+use crate::endpoints::BoundedCall;
 use crate::endpoints::admission::About;
 use crate::endpoints::caller::Known;
 use crate::server_answers::{EntryTerms, ForeignBundle, TrustBundle};
@@ -30,6 +31,7 @@ impl WorkloadApi {
             Audiences::try_new(audience).map_err(|refusal| Status::invalid_argument(refusal.to_string()))?;
         let wanted = wanted(&spiffe_id)?;
         let attested = serving.attest(&caller).await?;
+        serving.expect_in_rate(BoundedCall::FetchJwtSvid, &caller.peer, &attested)?;
         let all = serving.started()?;
         serving.hides(&caller.peer, &attested.selectors, FETCH, &all);
         let mut entries = all.entries_for(&attested.selectors);

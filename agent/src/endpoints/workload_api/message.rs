@@ -5,6 +5,7 @@ use std::time::Duration;
 use ironroot_api::pb::workload::{JwtBundlesResponse, X509BundlesResponse, X509svid, X509svidResponse};
 use tonic::Status;
 
+use crate::endpoints::BoundedCall;
 use crate::endpoints::serving::{NEVER, Question, Seen, View};
 use crate::identities::Identity;
 use crate::server_answers::TrustBundle;
@@ -22,6 +23,7 @@ impl Question for X509Svids {
     type Answer = X509svidResponse;
     type View = View;
     const METHOD: &'static str = "FetchX509SVID";
+    const BOUNDED: Option<BoundedCall> = Some(BoundedCall::FetchX509Svid);
     const WHAT: &'static str = "X.509-SVIDs";
 
     fn view(&self, seen: &Seen<'_>) -> Result<(View, Duration), Status> {
@@ -43,6 +45,7 @@ impl Question for X509Bundles {
     type Answer = X509BundlesResponse;
     type View = View;
     const METHOD: &'static str = "FetchX509Bundles";
+    const BOUNDED: Option<BoundedCall> = Some(BoundedCall::FetchX509Bundles);
     const WHAT: &'static str = "X.509 bundles";
 
     fn view(&self, seen: &Seen<'_>) -> Result<(View, Duration), Status> {
@@ -67,6 +70,7 @@ impl Question for JwtBundles {
     type Answer = JwtBundlesResponse;
     type View = View;
     const METHOD: &'static str = "FetchJWTBundles";
+    const BOUNDED: Option<BoundedCall> = Some(BoundedCall::FetchJwtBundles);
     const WHAT: &'static str = "JWT bundles";
 
     fn wants_svids(&self) -> bool {
