@@ -105,7 +105,8 @@ fn a_rate_of_calls_is_held_by_either_agent_with_the_same_words() {
         let agent = with_experimental(maker, &server, "ratelimit { fetch_jwt_bundles = 1 }");
         let is_told = || runtime.block_on(jwt_key_ids(&agent.socket(), TRUST_DOMAIN)).is_ok();
         expect_within(DEADLINE, "bundles are served", || agent.log(), is_told);
-        let asked = (0..100).map(|_| jwt_key_ids(&agent.socket(), TRUST_DOMAIN));
+        let socket = agent.socket();
+        let asked = (0..100).map(|_| jwt_key_ids(&socket, TRUST_DOMAIN));
         let answers = runtime.block_on(futures_util::future::join_all(asked));
         let refused: Vec<_> = answers.into_iter().filter_map(Result::err).collect();
         assert!(!refused.is_empty(), "{maker:?}: {}", agent.log());
