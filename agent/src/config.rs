@@ -33,6 +33,7 @@ pub use crate::agent_key::WorkloadKeyKind;
 pub use crate::endpoints::{
     BoundedCall, Brokers, CallRates, Delegates, LoggedSelectors, ReferenceTypes, SdsConfig, VerifierPolicy,
 };
+pub use crate::jwt_svids::RenewalPatience;
 pub use crate::node_attestation::{JoinToken, NodeAttestor};
 use crate::sealed_cache::SignedStates;
 use crate::token::LazyToken;
@@ -90,6 +91,8 @@ pub struct AgentConfig {
     pub workload_attestor: UnixAttestorConfig,
     /// Who is asked for their containers.
     pub containers: ContainerConfig,
+    /// How long workloads with a valid JWT-SVID wait for a newer one.
+    pub renewal_patience: RenewalPatience,
     /// How often the server is asked for changes.
     pub sync_interval: Duration,
     /// The HTTP health listener, if enabled.
@@ -310,6 +313,7 @@ fn read(root: &Section<'_>) -> Option<AgentConfig> {
         local_authority,
         workload_attestor: plugins.workload_attestor,
         containers: agreeing_on(block.key_exchanges, plugins.containers),
+        renewal_patience: block.renewal_patience,
         sync_interval: block.sync_interval,
         health_checks,
         telemetry: telemetry.map(|telemetry| telemetry.agreeing_on(block.key_exchanges)),
