@@ -35,6 +35,7 @@ pub use crate::bundle_source::{BundleSource, TrustBundleFormat};
 pub use crate::endpoints::{
     BoundedCall, Brokers, CallRates, Delegates, LoggedSelectors, ReferenceTypes, SdsConfig, VerifierPolicy,
 };
+pub use crate::jwt_svids::RenewalPatience;
 pub use crate::node_attestation::{JoinToken, NodeAttestor};
 use crate::sealed_cache::SignedStates;
 use crate::token::LazyToken;
@@ -94,6 +95,8 @@ pub struct AgentConfig {
     pub workload_attestor: UnixAttestorConfig,
     /// Who is asked for their containers.
     pub containers: ContainerConfig,
+    /// How long workloads with a valid JWT-SVID wait for a newer one.
+    pub renewal_patience: RenewalPatience,
     /// How often the server is asked for changes.
     pub sync_interval: Duration,
     /// The HTTP health listener, if enabled.
@@ -324,6 +327,7 @@ fn read(root: &Section<'_>) -> Option<AgentConfig> {
         local_authority,
         workload_attestor: plugins.workload_attestor,
         containers: agreeing_on(block.key_exchanges, plugins.containers),
+        renewal_patience: block.renewal_patience,
         sync_interval: block.sync_interval,
         health_checks,
         telemetry: telemetry.map(|telemetry| telemetry.agreeing_on(block.key_exchanges)),

@@ -13,6 +13,7 @@
 mod cache;
 mod error;
 mod flights;
+mod patience;
 mod signing;
 mod token;
 
@@ -26,6 +27,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tracing::{debug, info, warn};
 
 pub use error::FetchError;
+pub use patience::RenewalPatience;
 pub use token::Token;
 
 use crate::identities::Identities;
@@ -43,11 +45,6 @@ use token::Wish;
 pub const MAX_CALLS: usize = 32;
 /// Longest wait for a place among them.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long somebody for whom a valid token is there waits for a newer one. Source: SPIRE 1.14.3, where a server that hung kept
-/// cached tokens from workloads.
-const RENEWAL_PATIENCE: Duration = Duration::from_secs(2);
-/// How long a server may take while another has the same entry: longer than [`RENEWAL_PATIENCE`], so that what is held of the first is served.
-const STANDBY_PATIENCE: Duration = Duration::from_secs(3);
 /// Pause after a token could not be renewed: what is held is served at once meanwhile.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(5);
 /// Lines about one identity's tokens that could not be renewed, and about all of them.
@@ -64,6 +61,7 @@ pub struct JwtSvids(Arc<State>);
 struct State {
     cache: Mutex<TokenCache>,
     flights: Flights,
+    patience: RenewalPatience,
     /// Of each server, by its number: one that hangs takes no other's.
     calls: [Arc<Semaphore>; MAX_SERVERS],
     signing: Signing,
@@ -73,12 +71,17 @@ struct State {
 
 impl JwtSvids {
     /// Signs what `identities` has entries for, at the server whose entry it is.
-    pub fn new(identities: watch::Receiver<Arc<Identities>>, upstreams: Upstreams) -> Self {
+    pub fn new(identities: watch::Receiver<Arc<Identities>>, upstreams: Upstreams, patience: RenewalPatience) -> Self {
         let signing = Signing::new(identities, upstreams);
         let flights = Flights::default();
         let calls = std::array::from_fn(|_| Arc::new(Semaphore::new(MAX_CALLS)));
         let lines = LogLimit::new(LINES_PER_IDENTITY, LINES_IN_ALL);
-        Self(Arc::new(State { cache: Mutex::default(), flights, calls, signing, lines }))
+        Self(Arc::new(State { cache: Mutex::default(), flights, patience, calls, signing, lines }))
+    }
+
+    /// How long a new token is waited for while something else can be served.
+    pub fn patience(&self) -> RenewalPatience {
+        self.0.patience
     }
 
     /// What is known of the time, by which tokens end.
@@ -108,7 +111,7 @@ impl JwtSvids {
         let last = wishes.pop().ok_or(FetchError::ServerAway)?;
         for wish in wishes {
             let (server, asked) = (wish.terms.server, self.fetch_from(wish, turns));
-            match tokio::time::timeout(STANDBY_PATIENCE, asked).await {
+            match tokio::time::timeout(self.0.patience.of_standbys(), asked).await {
                 Ok(Ok(token)) => return Ok(token),
                 Ok(Err(error)) => {
                     debug!(?server, %error, "no JWT-SVID of this server; asking the next that has the entry")
@@ -130,7 +133,7 @@ impl JwtSvids {
         if !held.is_due || (!held.is_in_its_last_part && self.0.signing.local(wish.terms.server).is_some()) {
             return Ok(held.token);
         }
-        match tokio::time::timeout(RENEWAL_PATIENCE, self.renew(wish.clone(), turns)).await {
+        match tokio::time::timeout(self.0.patience.of_held(), self.renew(wish.clone(), turns)).await {
             Ok(Ok(renewed)) => Ok(renewed),
             Ok(Err(error)) => self.rest_of(&wish, error),
             Err(_) => self.rest_of(&wish, FetchError::Late),

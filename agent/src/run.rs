@@ -122,7 +122,7 @@ pub async fn run(config: AgentConfig, log: Log, exporter: Option<Exporter>) -> R
     let (identities, counted) = (loops.identities, loops.shared.counted.clone());
     let (breaks, broken) = watch::channel(false);
     let life = tokio::spawn(life::live(config.clone(), loops.ends, loops.shared, stopping.clone(), breaks));
-    let jwt_svids = JwtSvids::new(identities.clone(), loops.upstreams.clone());
+    let jwt_svids = JwtSvids::new(identities.clone(), loops.upstreams.clone(), config.renewal_patience);
     background.spawn(jwt_svids.clone().follow());
     let tally = Tally::new();
     serve_metrics(

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use ironroot_agent::config::{
     AgentConfig, Bootstrap, BoundedCall, BrokerConfig, BundleSource, ConfigErrors, KeyManager, LocalJwtConfig,
-    LoggedSelectors, NodeAttestor, Override, PasswordSource, Rebootstrap, RebootstrapMode, ReferenceTypes, SdsConfig,
-    TrustBundleFormat, VerifierPolicy, WorkloadAttestors, WorkloadKeyKind,
+    LoggedSelectors, NodeAttestor, Override, PasswordSource, Rebootstrap, RebootstrapMode, ReferenceTypes,
+    RenewalPatience, SdsConfig, TrustBundleFormat, VerifierPolicy, WorkloadAttestors, WorkloadKeyKind,
 };
 use ironroot_agent::node_attestation::KeySource;
 use ironroot_api::SpiffeId;
@@ -73,6 +73,7 @@ fn the_example_file_loads_and_so_does_every_key_it_only_shows() {
     let proxy = SpiffeId::parse("spiffe://example.org/proxy").expect("legal");
     let unix = vec!["unix".parse().expect("a prefix")];
     assert_eq!(std::mem::take(&mut all.logged_selectors), LoggedSelectors::Beginning(unix));
+    assert_eq!(std::mem::take(&mut all.renewal_patience).of_held(), Duration::from_secs(5));
     assert_eq!(std::mem::take(&mut all.delegates), [proxy.clone()].into_iter().collect());
     let types = "type.googleapis.com/spiffe.broker.WorkloadPIDReference".to_owned();
     let brokers = [(proxy, ReferenceTypes::Only([types].into()))].into_iter().collect();
@@ -1140,4 +1141,21 @@ fn calls_are_bounded_by_the_rates_of_the_file_and_not_at_all_without() {
         assert!(found.starts_with(line), "{line} in {found}");
     }
     assert_eq!(found.len(), 3, "{found:?}");
+}
+
+#[test]
+fn the_patience_for_newer_tokens_is_within_spires_bounds() {
+    let patience = |text: &str| {
+        let lines = format!("experimental {{ jwt_svid_cache_hit_timeout = \"{text}\" }}");
+        read(&minimal(&lines, TOKEN)).map(|config| config.renewal_patience)
+    };
+    assert_eq!(read(&minimal("", TOKEN)).expect("loads").renewal_patience, RenewalPatience::default());
+    assert_eq!(patience("5s").expect("loads").of_held(), Duration::from_secs(5));
+    for wrong in ["4s", "30s"] {
+        let said = patience(wrong).expect_err("a mistake").to_string();
+        assert!(
+            said.contains("agent.experimental.jwt_svid_cache_hit_timeout: must be at least 5s and below 30s"),
+            "{said}"
+        );
+    }
 }

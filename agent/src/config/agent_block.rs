@@ -15,7 +15,9 @@ use ironroot_text::HumanFile;
 use super::broker;
 use super::call_rates;
 use super::servers::{self, ServerConfig};
-use super::{BrokerConfig, CallRates, JoinToken, OfflineCacheConfig, PROGRAM, TpmConfig, WorkloadKeyKind};
+use super::{
+    BrokerConfig, CallRates, JoinToken, OfflineCacheConfig, PROGRAM, RenewalPatience, TpmConfig, WorkloadKeyKind,
+};
 use crate::sealed_cache::SignedStates;
 
 /// Where the Workload API is unless the file says otherwise. Source: SPIRE.
@@ -44,6 +46,7 @@ pub(super) struct AgentBlock {
     pub(super) key_exchanges: KeyExchanges,
     pub(super) broker: Option<BrokerConfig>,
     pub(super) call_rates: CallRates,
+    pub(super) renewal_patience: RenewalPatience,
 }
 
 pub(super) fn read(agent: &Section<'_>) -> Option<AgentBlock> {
@@ -57,7 +60,8 @@ pub(super) fn read(agent: &Section<'_>) -> Option<AgentBlock> {
     agent.look("data_dir", || places::usable_or_read_only_directory(&data_dir));
     agent.doubt("data_dir", || places::read_only_directory(&data_dir));
     agent.look("socket_path", || places::usable_socket(&socket_path));
-    let Experimental { sync_interval, wit_svids, key_exchanges, broker, call_rates } = read_experimental(agent);
+    let Experimental { sync_interval, wit_svids, key_exchanges, broker, call_rates, renewal_patience } =
+        read_experimental(agent);
     let workload_keys = agent.parsed("workload_x509_svid_key_type", str::parse).unwrap_or_default();
     Some(AgentBlock {
         trust_domain: trust_domain?,
@@ -70,6 +74,7 @@ pub(super) fn read(agent: &Section<'_>) -> Option<AgentBlock> {
         key_exchanges,
         broker,
         call_rates,
+        renewal_patience,
     })
 }
 
@@ -178,6 +183,7 @@ struct Experimental {
     key_exchanges: KeyExchanges,
     broker: Option<BrokerConfig>,
     call_rates: CallRates,
+    renewal_patience: RenewalPatience,
 }
 
 fn known_flag(flag: &str) -> Result<String, String> {
@@ -192,7 +198,7 @@ fn read_experimental(agent: &Section<'_>) -> Experimental {
     let flags = experimental.parsed_list("feature_flags", known_flag).unwrap_or_default();
     let by_key = [agent, &experimental].map(|section| section.boolean("enable_wit_svids"));
     let wit_svids = flags.iter().any(|flag| flag == WIT_FLAG) || by_key.contains(&Some(true));
-    experimental.not_supported(PROGRAM, &["admin_named_pipe_name", "jwt_svid_cache_hit_timeout", "named_pipe_name"]);
+    experimental.not_supported(PROGRAM, &["admin_named_pipe_name", "named_pipe_name"]);
     // The paged sync is always used; SPIRE keeps the key although it ignores the older way as well.
     experimental.boolean("use_sync_authorized_entries");
     let interval = experimental.duration("sync_interval");
@@ -203,6 +209,9 @@ fn read_experimental(agent: &Section<'_>) -> Experimental {
     let key_exchanges = required.contains(&Some(true)).into();
     let broker = broker::read(agent, &experimental);
     let call_rates = call_rates::read(&experimental);
+    let patience = experimental.duration("jwt_svid_cache_hit_timeout").map(RenewalPatience::try_new).transpose();
+    let patience = patience.map_err(|error| experimental.mistake("jwt_svid_cache_hit_timeout", error.to_string()));
+    let renewal_patience = patience.ok().flatten().unwrap_or_default();
     experimental.finish();
     Experimental {
         sync_interval: interval.unwrap_or(DEFAULT_SYNC_INTERVAL),
@@ -210,5 +219,6 @@ fn read_experimental(agent: &Section<'_>) -> Experimental {
         key_exchanges,
         broker,
         call_rates,
+        renewal_patience,
     }
 }

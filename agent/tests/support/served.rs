@@ -21,7 +21,7 @@ use ironroot_agent::endpoints::{
 };
 use ironroot_agent::hardware_keys::HardwareKeys;
 use ironroot_agent::identities::{Identities, Identity};
-use ironroot_agent::jwt_svids::JwtSvids;
+use ironroot_agent::jwt_svids::{JwtSvids, RenewalPatience};
 use ironroot_agent::report::{Report, Reports};
 use ironroot_agent::requests::{self, Requests};
 use ironroot_agent::server_answers::{EntryTerms, TrustBundle, restored_workload_svid};
@@ -308,7 +308,7 @@ pub fn sources(identities: watch::Receiver<Arc<Identities>>, requests: Requests,
     };
     let upstreams = Upstreams::of(vec![upstream]).expect("one");
     let hardware_keys = HardwareKeys::new(identities.clone(), upstreams.clone());
-    let jwt_svids = JwtSvids::new(identities.clone(), upstreams);
+    let jwt_svids = JwtSvids::new(identities.clone(), upstreams, RenewalPatience::default());
     Sources { identities, requests, jwt_svids, hardware_keys, now, jumps: Jumps::channel().1, tally: Tally::new() }
 }
 

@@ -6,6 +6,7 @@ use ironroot_api::pb::types::permission_denied_details::Reason;
 use ironroot_lab::scripted_server::{DeltaLie, PushPlay, ScriptedServer, TRUST_DOMAIN, entry};
 
 use super::{Agent, Pace, until};
+use ironroot_agent::jwt_svids::RenewalPatience;
 
 fn start(lie: DeltaLie) -> ScriptedServer {
     let server = ScriptedServer::start();
@@ -54,7 +55,10 @@ async fn a_ban_ends_what_is_served_though_the_next_poll_is_far() {
 #[tokio::test]
 async fn an_agent_goes_on_from_what_it_holds_after_a_connection_broke() {
     let mut server = start(DeltaLie::Honest);
-    let agent = Agent::start_at(&server, Pace { sync_interval: Duration::from_secs(1), max_age: None });
+    let agent = Agent::start_at(
+        &server,
+        Pace { sync_interval: Duration::from_secs(1), max_age: None, patience: RenewalPatience::default() },
+    );
     until("it listens", || server.asked().watches == 1 && agent.ids().len() == 1).await;
     server.stop();
     server.start_again();
@@ -96,7 +100,10 @@ async fn a_delta_that_is_wrong_is_not_taken_in_and_the_truth_is_asked_for() {
 #[tokio::test]
 async fn a_delta_that_comes_twice_changes_nothing_the_second_time() {
     let server = start(DeltaLie::Repeated);
-    let agent = Agent::start_at(&server, Pace { sync_interval: Duration::from_secs(1), max_age: None });
+    let agent = Agent::start_at(
+        &server,
+        Pace { sync_interval: Duration::from_secs(1), max_age: None, patience: RenewalPatience::default() },
+    );
     until("it listens", || server.asked().watches == 1 && agent.ids().len() == 1).await;
     server.play(|script| script.entries.push(entry("second", "/second", 1)));
     server.push();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use ironroot_agent::jwt_svids::{FetchError, MAX_CALLS, Token};
+use ironroot_agent::jwt_svids::{FetchError, MAX_CALLS, RenewalPatience, Token};
 use ironroot_api::jwt::{Audiences, JwtRefusal};
 use ironroot_api::pb::types::entry::AdditionalAttributes;
 use ironroot_lab::scripted_server::{JwtLie, JwtScript, ScriptedServer, entry};
@@ -46,6 +46,26 @@ async fn a_token_is_signed_once_for_all_who_ask_at_once_and_served_from_then_on(
     assert_eq!((server.asked().tokens, agent.jwt_svids.count()), (1, 1));
     assert_ne!(agent.token("them").await.expect("signed").text(), first);
     assert_eq!(server.asked().tokens, 2);
+}
+
+#[tokio::test]
+async fn a_workload_waits_for_a_newer_token_as_long_as_the_file_says_and_then_has_what_is_held() {
+    let server = ScriptedServer::start();
+    script(&server, |jwt| jwt.ttl = 16);
+    let patience = RenewalPatience::try_new(Duration::from_secs(5)).expect("in bounds");
+    let agent = Agent::start_at(&server, Pace { sync_interval: Duration::from_millis(100), max_age: None, patience });
+    until("an identity", || !agent.ids().is_empty()).await;
+    let first = agent.token("us").await.expect("signed");
+    script(&server, |jwt| jwt.lie = JwtLie::Silence);
+    let waited = loop {
+        let asked = Instant::now();
+        assert_eq!(agent.token("us").await.expect("held").text(), first.text());
+        if asked.elapsed() > Duration::from_secs(1) {
+            break asked.elapsed();
+        }
+        tokio::task::yield_now().await;
+    };
+    assert!((Duration::from_secs(5)..Duration::from_secs(8)).contains(&waited), "{waited:?}");
 }
 
 #[tokio::test]
@@ -178,7 +198,10 @@ fn is_untainted(agent: &Agent) -> bool {
 #[tokio::test]
 async fn a_key_that_began_to_sign_since_the_last_sync_is_asked_for() {
     let server = ScriptedServer::start();
-    let agent = Agent::start_at(&server, Pace { sync_interval: Duration::from_secs(300), max_age: None });
+    let agent = Agent::start_at(
+        &server,
+        Pace { sync_interval: Duration::from_secs(300), max_age: None, patience: RenewalPatience::default() },
+    );
     until("it serves", || agent.serial().is_some()).await;
     script(&server, |jwt| (jwt.bundle, jwt.signer) = (vec!["a", "b"], "b"));
     assert_eq!(agent.token("us").await.expect("signed").key_id(), "b");
@@ -188,7 +211,10 @@ async fn a_key_that_began_to_sign_since_the_last_sync_is_asked_for() {
 #[tokio::test]
 async fn an_agent_that_keeps_no_connection_dials_for_a_workload() {
     let server = ScriptedServer::start();
-    let agent = Agent::start_at(&server, Pace { sync_interval: Duration::from_secs(3600), max_age: None });
+    let agent = Agent::start_at(
+        &server,
+        Pace { sync_interval: Duration::from_secs(3600), max_age: None, patience: RenewalPatience::default() },
+    );
     until("it serves", || agent.serial().is_some()).await;
     let connections = server.asked().mutual_connections;
     // The turn that made it serve may still be under way, and its connection open.

@@ -17,7 +17,7 @@ use ironroot_agent::agent_record::AgentRecord;
 use ironroot_agent::config::{Bootstrap, BundleSource, JoinToken, Rebootstrap, RebootstrapMode, TrustBundleFormat};
 use ironroot_agent::identities::Identities;
 use ironroot_agent::issuance_heads::IssuanceHeads;
-use ironroot_agent::jwt_svids::JwtSvids;
+use ironroot_agent::jwt_svids::{JwtSvids, RenewalPatience};
 use ironroot_agent::node_attestation::Attestor;
 use ironroot_agent::own_certificate::OwnCertificate;
 use ironroot_agent::report::{Report, Stands};
@@ -64,6 +64,7 @@ fn in_file(path: PathBuf) -> Bootstrap {
 struct Pace {
     sync_interval: Duration,
     max_age: Option<Duration>,
+    patience: RenewalPatience,
 }
 
 impl Agent {
@@ -83,13 +84,16 @@ impl Agent {
             server,
             bootstrap,
             directory,
-            Pace { sync_interval: Duration::from_millis(100), max_age: None },
+            Pace { sync_interval: Duration::from_millis(100), max_age: None, patience: RenewalPatience::default() },
         )
     }
 
     /// An agent that asks for changes once an hour, as long as somebody tells it of them.
     fn start_listening(server: &ScriptedServer) -> Self {
-        Self::start_at(server, Pace { sync_interval: Duration::from_secs(300), max_age: None })
+        Self::start_at(
+            server,
+            Pace { sync_interval: Duration::from_secs(300), max_age: None, patience: RenewalPatience::default() },
+        )
     }
 
     fn start_at(server: &ScriptedServer, pace: Pace) -> Self {
@@ -112,7 +116,7 @@ impl Agent {
             time: time.clone(),
             local_tokens: watch::channel(None).1,
         };
-        let jwt_svids = JwtSvids::new(identities.clone(), Upstreams::of(vec![upstream]).expect("one"));
+        let jwt_svids = JwtSvids::new(identities.clone(), Upstreams::of(vec![upstream]).expect("one"), pace.patience);
         tokio::spawn(jwt_svids.clone().follow());
         let address = server.address();
         let mut synchronizer = Synchronizer::new(Parts {

@@ -7,6 +7,7 @@ use ironroot_lab::scripted_server::{BundleLie, PushPlay, ScriptedServer, entry};
 use tonic::Code;
 
 use super::{Agent, Pace, on_demand, rare, serving, until};
+use ironroot_agent::jwt_svids::RenewalPatience;
 
 #[tokio::test]
 async fn a_push_brings_what_is_new_and_a_ban_though_the_next_poll_is_an_hour_away() {
@@ -69,7 +70,7 @@ async fn a_failed_poll_withdraws_nothing_though_the_server_pushes_and_max_age_is
     let server = ScriptedServer::start();
     server.play(|script| script.pushes = PushPlay::Honest);
     let (sync_interval, max_age) = (Duration::from_secs(1), Some(Duration::from_secs(5)));
-    let agent = Agent::start_at(&server, Pace { sync_interval, max_age });
+    let agent = Agent::start_at(&server, Pace { sync_interval, max_age, patience: RenewalPatience::default() });
     until("it serves", || agent.serial().is_some()).await;
     let (good, bundles) = (agent.serial(), server.asked().bundles);
     server.play(|script| script.bundle = BundleLie::Garbage);
@@ -92,7 +93,14 @@ async fn an_agent_that_asks_rarely_holds_neither_a_stream_nor_a_connection() {
     });
     for (minutes, watches, connections) in [(10, 1, 1), (11, 0, 2)] {
         let before = server.asked();
-        let agent = Agent::start_at(&server, Pace { sync_interval: Duration::from_secs(60 * minutes), max_age: None });
+        let agent = Agent::start_at(
+            &server,
+            Pace {
+                sync_interval: Duration::from_secs(60 * minutes),
+                max_age: None,
+                patience: RenewalPatience::default(),
+            },
+        );
         until("it serves", || agent.ids().len() == 1).await;
         agent.requests.ask(rare()).await;
         until("it serves what it asked for by the way", || agent.ids().len() == 2).await;

@@ -1,7 +1,7 @@
 //! JWT-SVIDs for the entries of a caller.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures_util::{StreamExt, TryStreamExt};
 use ironroot_api::SpiffeId;
@@ -20,10 +20,6 @@ use crate::server_number::ServerNumber;
 const MAX_TOKENS_AT_ONCE: usize = 100;
 /// Tokens of one request that are made at the same time; its user's turns bound them besides.
 const AT_ONCE: usize = 4;
-/// How long a token may take where other servers have some for the same workload: longer than a server takes that another stands in for.
-const LONGEST_TOKEN: Duration = Duration::from_secs(6);
-/// How long a request waits, all in all, for tokens of servers that are known to be away.
-const LONGEST_FOR_THOSE_AWAY: Duration = Duration::from_secs(8);
 
 type Tokens = Vec<(Arc<EntryTerms>, Arc<Token>)>;
 
@@ -61,11 +57,12 @@ impl Serving {
         audiences: &Audiences,
         method: &'static str,
     ) -> Result<Tokens, Status> {
-        let (end, away) = (Instant::now() + LONGEST_FOR_THOSE_AWAY, Away::default());
+        let longest = self.jwt().patience();
+        let (end, away) = (Instant::now() + longest.of_those_away(), Away::default());
         let fetches = entries.into_iter().map(|terms| async {
             let patience = match away.has(terms.server) {
                 true => end.saturating_duration_since(Instant::now()),
-                false => LONGEST_TOKEN,
+                false => longest.of_one_token(),
             };
             let token = self.token(caller.clone(), terms.clone(), audiences.clone());
             let token = tokio::time::timeout(patience, token).await.unwrap_or(Err(FetchError::Late));
