@@ -95,7 +95,10 @@ async fn a_bundle_that_could_not_be_had_is_asked_for_again_by_an_agent_that_is_t
     let ca = ToyCa::new("friend");
     say(&server, "friend", bundle("friend", &[ca.der()]));
     server.play(|script| script.pushes = PushPlay::Deltas(DeltaLie::Honest));
-    let agent = Agent::start_at(&server, Pace { sync_interval: Duration::from_millis(100), max_age: None });
+    let agent = Agent::start_at(
+        &server,
+        Pace { sync_interval: Duration::from_millis(100), max_age: None, patience: RenewalPatience::default() },
+    );
     until("it serves", || agent.serial().is_some() && server.asked().watches == 1).await;
     server.play(|script| script.federated_refusal = Some(Code::Internal));
     friends(&server, &["friend"], 2);
