@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ironroot_agent::jwt_svids::RenewalPatience;
 use ironroot_api::pb::types;
 use ironroot_api::pb::types::Entry;
 use ironroot_lab::scripted_server::{DeltaLie, PushPlay, ScriptedServer, entry};
