@@ -108,7 +108,7 @@ impl Fixture {
     }
 
     async fn attested(&self, node: &AttestedNode, now_unix: i64) -> Result<(), RegistryError> {
-        self.registry.attest_agent(node, ("1", now_unix + 60), now_unix).await
+        self.registry.attest_agent(node, ("1", now_unix + 60), now_unix).await.map(drop)
     }
 
     fn state(&self, ek: u8) -> Option<DeviceState> {
