@@ -280,6 +280,19 @@ fn refuses_an_answer_that_comes_too_late_or_before_its_challenge() {
 }
 
 #[test]
+fn waits_as_long_as_for_what_is_proven_together_with_it() {
+    let pki = Pki::new(&rcgen::PKCS_ECDSA_P256_SHA256);
+    for (asked, seconds, is_late) in [(300, 300, false), (300, 301, true), (10, ANSWER_SECONDS, false)] {
+        let evidence = Evidence::from_json(&pki.holder().evidence()).expect("parses");
+        let verified = evidence.verify(&pki.authorities, &LIMITS, NOW).expect("trusted");
+        let (mut pending, challenge) = verified.challenge(NONCE, NOW);
+        pending.wait_for(asked);
+        let response = pki.holder().respond(&challenge.to_json(), OWN).expect("answers");
+        assert_eq!(pending.complete(&response, NOW + seconds).is_err(), is_late, "{asked} {seconds}");
+    }
+}
+
+#[test]
 fn refuses_a_certificate_that_no_authority_of_ours_answers_for() {
     let p256 = &rcgen::PKCS_ECDSA_P256_SHA256;
     let (pki, stranger) = (Pki::new(p256), Pki::new(p256));

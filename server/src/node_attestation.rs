@@ -30,6 +30,7 @@ use ironroot_api::{SpiffeId, SpiffeIdError, TrustDomain};
 use ironroot_attest::node::together::TogetherRefusal;
 use ironroot_attest::node::tpm::TpmRefusal;
 use ironroot_attest::node::tpm_devid::TpmDevIdRefusal;
+use ironroot_attest::node::tpm2::CHALLENGE_SECONDS;
 use ironroot_attest::{Selector, SelectorSet};
 use ironroot_text::hex::hex;
 use thiserror::Error;
@@ -114,6 +115,27 @@ pub enum Challenge {
     HttpChallenge(Box<http_challenge::Challenge>),
     /// To show all of several.
     Together(Box<together::Challenge>),
+}
+
+impl Challenge {
+    /// How long its answer may take, seconds; what the server itself asks a host takes no time of the node's.
+    fn answer_seconds(&self) -> i64 {
+        match self {
+            Self::Tpm2(_) | Self::Tpm(_) | Self::TpmDevId(_) => CHALLENGE_SECONDS,
+            Self::X509Pop(_) => ironroot_attest::node::x509pop::ANSWER_SECONDS,
+            Self::SshPop(_) => ironroot_attest::node::sshpop::ANSWER_SECONDS,
+            Self::HttpChallenge(_) | Self::Together(_) => 0,
+        }
+    }
+
+    /// Waits for its answer that long at least: it comes with that to another challenge. None waits longer than a chip may take.
+    fn wait_for(&mut self, seconds: i64) {
+        match self {
+            Self::X509Pop(challenge) => challenge.wait_for(seconds),
+            Self::SshPop(challenge) => challenge.wait_for(seconds),
+            Self::Tpm2(_) | Self::Tpm(_) | Self::TpmDevId(_) | Self::HttpChallenge(_) | Self::Together(_) => {}
+        }
+    }
 }
 
 /// Why a node is not attested.

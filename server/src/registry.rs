@@ -46,7 +46,7 @@ use tokio::sync::watch;
 pub use crate::rights::AgentStanding;
 pub use advice::{Dependents, EntryAdvice};
 pub use agent_filter::AgentFilter;
-pub use agents::BannedAgent;
+pub use agents::{BannedAgent, is_former_name};
 pub use authorized::{AuthorizedEntry, AuthorizedView, MAX_ENTRIES_PER_AGENT};
 pub use entries::Created;
 pub use filter::{EntryFilter, FilterError, SelectorMatch, SetMatch};
@@ -90,9 +90,10 @@ pub enum RegistryError {
     /// An operator shut the agent out; it must be deleted before it may attest again.
     #[error("agent is banned")]
     AgentBanned,
-    /// The device's certificate is another agent's already, with its signature written in another way.
+    /// The device's certificate is another agent's already.
     #[error(
-        "its certificate is that of agent {agent}, signed in another way: evict that agent if this is to be the one"
+        "its certificate is that of agent {agent}, which has it with its signature written in another way, another TPM beside it, or attests by \
+         another plugin: evict that agent if this is to be the one"
     )]
     CertificateTaken { agent: SpiffeId },
     /// An `agent_path_template` gave the name of an agent that proved itself in another way.

@@ -8,9 +8,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ironroot_api::TrustDomain;
+use ironroot_api::csr::Csr;
 use ironroot_attest::Selector;
 use ironroot_attest::ek_certificate::ManufacturerRoots;
-use ironroot_attest::node::tpm2::{Claim, ClockReading};
+use ironroot_attest::node::together;
+use ironroot_attest::node::tpm2::{CHALLENGE_SECONDS, Claim, ClockReading};
+use ironroot_attest::node::x509pop::{Authorities, Holder, SizeLimits};
 use ironroot_server::cli::device::manifest::parse_manifest;
 use ironroot_server::devices::NewDevice;
 use ironroot_server::devices::{
@@ -18,18 +21,24 @@ use ironroot_server::devices::{
     ProvenDevice,
 };
 use ironroot_server::facts::device::{BanReason, DeviceState, Sighting};
+use ironroot_server::node_attestation::agent_path::AgentPathTemplate;
 use ironroot_server::node_attestation::{
-    AttestationError, AttestedNode, Attestor, NodeAttestation, Tpm2Policy, Tpm2Refusal,
+    AttestationError, AttestedNode, Attestor, Issuers, NodeAttestation, Progress, Together, Tpm2Policy, Tpm2Refusal,
+    X509POP_FIELDS, X509PopPolicy,
 };
 use ironroot_server::registry::{Registry, RegistryError};
 use ironroot_server::store::Store;
 use ironroot_software_tpm::SoftwareNode;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData};
+use rustls_pki_types::PrivatePkcs8KeyDer;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
 use grants::administrator;
 
 const NOW: i64 = 1_000;
+/// When certificates that are made without a word of the time are good.
+const LATER: i64 = 1_796_083_200;
 
 struct Fixture {
     _directory: TempDir,
@@ -78,19 +87,11 @@ impl Fixture {
     }
 
     fn attestation(&self, admission: AdmissionPolicy) -> NodeAttestation {
-        let (pcrs, pcr_banks) = ("0".parse().expect("legal"), vec![Default::default()]);
-        let policy = Tpm2Policy {
-            admission,
-            pcrs,
-            pcr_banks,
-            event_log: Default::default(),
-            ima_log: ironroot_attest::node::tpm2::EventLogPolicy::Ignored,
-            boot_policy: Default::default(),
-            weak_firmware: Default::default(),
-            known_weaknesses: Default::default(),
-            require_resident_key: true,
-        };
-        NodeAttestation::new(td(), self.store.clone(), self.devices.clone(), vec![Attestor::Tpm2(Box::new(policy))])
+        self.attestation_by(Attestor::Tpm2(Box::new(tpm2(admission))))
+    }
+
+    fn attestation_by(&self, attestor: Attestor) -> NodeAttestation {
+        NodeAttestation::new(td(), self.store.clone(), self.devices.clone(), vec![attestor])
     }
 
     async fn proven(&self, chip: &mut SoftwareNode, clock: ClockReading) -> AttestedNode {
@@ -108,11 +109,26 @@ impl Fixture {
     }
 
     async fn attested(&self, node: &AttestedNode, now_unix: i64) -> Result<(), RegistryError> {
-        self.registry.attest_agent(node, ("1", now_unix + 60), now_unix).await
+        self.registry.attest_agent(node, ("1", now_unix + 60), now_unix).await.map(drop)
     }
 
     fn state(&self, ek: u8) -> Option<DeviceState> {
         self.devices.device(&[ek; 32]).map(|device| device.state)
+    }
+}
+
+fn tpm2(admission: AdmissionPolicy) -> Tpm2Policy {
+    let (pcrs, pcr_banks) = ("0".parse().expect("legal"), vec![Default::default()]);
+    Tpm2Policy {
+        admission,
+        pcrs,
+        pcr_banks,
+        event_log: Default::default(),
+        ima_log: ironroot_attest::node::tpm2::EventLogPolicy::Ignored,
+        boot_policy: Default::default(),
+        weak_firmware: Default::default(),
+        known_weaknesses: Default::default(),
+        require_resident_key: true,
     }
 }
 
@@ -467,4 +483,40 @@ async fn a_device_deleted_while_it_attested_does_not_come_back() {
     let refused = fixture.attested(&node, NOW).await;
     assert!(matches!(refused, Err(RegistryError::Device(DeviceError::NotFound))), "{refused:?}");
     assert!(fixture.devices.device(&ek(&chip)).is_none() && fixture.registry.agent(node.id()).is_none());
+}
+
+/// A slow chip works for minutes, and the agent sends all answers at once.
+#[tokio::test]
+async fn a_certificate_that_is_proven_together_with_a_chip_waits_for_it() {
+    let (fixture, chip, mut ca) = (Fixture::new().await, SoftwareNode::new(), CertificateParams::default());
+    fixture.enrol(&chip).await;
+    let [ca_key, key, leaf_key] = [(); 3].map(|()| KeyPair::generate().expect("a key"));
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let root = ca.self_signed(&ca_key).expect("signed").der().to_vec();
+    let mut device = CertificateParams::default();
+    device.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    let leaf = device.signed_by(&key, &Issuer::new(ca, ca_key)).expect("signed").der().to_vec();
+    let holder = Holder::new(vec![leaf], &PrivatePkcs8KeyDer::from(key.serialize_der()).into()).expect("its key");
+    let policy = X509PopPolicy {
+        issuers: Issuers::Named(Authorities::from_der(&[root]).expect("an authority")),
+        limits: SizeLimits::default(),
+        agent_path: AgentPathTemplate::parse("/x509pop/{{ .Fingerprint }}", X509POP_FIELDS).expect("legal"),
+        verify_client_ip: false,
+    };
+    let parts = [Attestor::Tpm2(Box::new(tpm2(AdmissionPolicy::Enrolled))), Attestor::X509Pop(Arc::new(policy))];
+    let [first, other] = parts;
+    let attestation = fixture.attestation_by(Attestor::Together(Box::new(Together::new(first, vec![other]))));
+    let evidence = together::join(&[chip.evidence(), holder.evidence()]);
+    let request = CertificateParams::default().serialize_request(&leaf_key).expect("a request");
+    for (seconds, is_late) in [(CHALLENGE_SECONDS, false), (CHALLENGE_SECONDS + 1, true)] {
+        let csr = Csr::parse(request.der()).expect("an honest request");
+        let read = attestation.read("tpm2+x509pop", &evidence).expect("reads");
+        let begun = attestation.begin(read, csr, &grants::at(LATER)).await.expect("begins");
+        let Progress::Challenge(challenge, bytes) = begun else { panic!("{begun:?}") };
+        let asked = together::split(&bytes, 2).expect("both");
+        let spki = leaf_key.subject_public_key_info();
+        let answers = [chip.answer(asked[0], "td", &spki), holder.respond(asked[1], [2; 32]).expect("answers")];
+        let judged = attestation.answer(challenge, &together::join(&answers), LATER + seconds).await;
+        assert_eq!(judged.is_err(), is_late, "{judged:?}");
+    }
 }

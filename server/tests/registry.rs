@@ -79,7 +79,7 @@ impl Fixture {
 
     /// The node of `token`, which attests.
     async fn join(&self, token: &str, serial: &str) -> Result<(), RegistryError> {
-        self.registry.attest_agent(&self.shows(token).await, (serial, 2_000), NOW).await
+        self.registry.attest_agent(&self.shows(token).await, (serial, 2_000), NOW).await.map(drop)
     }
 
     /// A node that shows `token`, which is good.
@@ -481,7 +481,7 @@ async fn of_many_nodes_that_show_one_token_at_once_exactly_one_becomes_an_agent(
     }
     let all = nodes.iter().map(|(node, serial)| fixture.registry.attest_agent(node, (serial, 2_000), NOW));
     let outcomes = futures_util::future::join_all(all).await;
-    let unknown = |o: &&Result<(), _>| matches!(o, Err(RegistryError::JoinToken(JoinTokenRefusal::Unknown)));
+    let unknown = |o: &&Result<_, _>| matches!(o, Err(RegistryError::JoinToken(JoinTokenRefusal::Unknown)));
     assert_eq!(outcomes.iter().filter(unknown).count(), 49);
     let winner = outcomes.iter().position(Result::is_ok).expect("one");
     let stored = fixture.registry.agent(&agent_id("join_token/t")).expect("stored");

@@ -1,5 +1,7 @@
 //! Devices whose chips are not like swtpm fresh from the factory, from the factory to the workload: real binaries.
 
+use std::fs;
+use std::path::Path;
 use std::process::{Command, Output};
 
 use ironroot_lab::deployment::{AgentOptions, Device, Server, ServerOptions, TRUST_DOMAIN, binary};
@@ -204,6 +206,48 @@ fn a_device_with_an_owned_chip_lives_with_passwords_from_files() {
     );
     device.provision(&server, &AgentOptions { tpm_lines, ..AgentOptions::default() });
     lives(server, &mut device);
+}
+
+/// TPM2_Clear, whose counters begin anew: the agent's own connection of before is no proof that there are two.
+//= TPM-17
+#[test]
+fn a_chip_that_is_cleared_under_its_agent_is_refused_and_not_taken_for_a_copy() {
+    let server =
+        Server::start(&ServerOptions { agent_ttl: "20s", require_resident_key: false, ..ServerOptions::default() });
+    let mut chip = chip();
+    for _ in 0..3 {
+        chip.power_cycle().expect("its reset counter goes on");
+    }
+    let ek_sha256 = name(&chip, EkKind::P256);
+    let mut device = Device::with_chip(chip, ek_sha256);
+    device.provision(&server, &AgentOptions { key_manager: "memory", ..AgentOptions::default() });
+    enrol(&server, &device);
+    device.start();
+    device.expect_identity(ALICE);
+    device.tpm().stop().expect("off");
+    clear(device.tpm().state());
+    device.tpm().start_again().expect("on");
+    device.expect_log("reset counter went back");
+    // It goes on with its certificate, and is told what is new.
+    server.create_entry(&device.agent_id(), "/bob", &["unix:uid:60002"], &[]);
+    device.expect_identity(60_002);
+    let shown = server.cli(&["device", "list"]);
+    assert!(!shown.contains("banned") && !server.log().contains("a chip runs twice"), "{shown}\n{}", server.log());
+}
+
+/// Clears the chip with this state, which is off.
+fn clear(state: &Path) {
+    let mut chip = Swtpm::with_copy_of(state).expect("starts");
+    let mut esys = chip.esys().expect("ESYS");
+    esys.execute_with_session(Some(AuthSession::Password), |esys| esys.clear(AuthHandle::Lockout)).expect("cleared");
+    drop(esys);
+    chip.stop().expect("off");
+    for file in fs::read_dir(chip.state()).expect("its state") {
+        let file = file.expect("an entry").path();
+        if file.extension().is_some_and(|extension| extension == "permall") {
+            fs::copy(&file, state.join(file.file_name().expect("a name"))).expect("copied");
+        }
+    }
 }
 
 #[test]

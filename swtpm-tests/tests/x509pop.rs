@@ -210,6 +210,34 @@ async fn a_banned_certificate_does_not_come_back_with_its_signature_written_in_a
     twin.attest(&client).await.expect("the ban went with the agent");
 }
 
+#[tokio::test]
+async fn a_device_has_the_name_that_a_new_template_gives_it_and_the_old_one_no_more() {
+    let pki = DevicePki::new();
+    let with = |template: &str| {
+        let template = format!("agent_path_template = \"/{template}/{{{{ .Subject.CommonName }}}}\"");
+        ServerOptions { plugins: pki.server_block_with(&template), ..ServerOptions::default() }
+    };
+    let mut server = Server::start(&with("old"));
+    let identity = pki.issue("device", &rcgen::PKCS_ECDSA_P256_SHA256);
+    identity.attest(&ServerClient::new(&server).await).await.expect("attests");
+    server.reconfigure(&with("new"));
+    server.restart();
+    let client = ServerClient::new(&server).await;
+    for _ in 0..2 {
+        let attested = identity.attest(&client).await.expect("it is the same device");
+        assert!(attested.id().as_str().ends_with("/spire/agent/new/device"), "{}", attested.id());
+    }
+    let agents = server.cli(&["agent", "list"]);
+    assert!(agents.contains("/new/device") && !agents.contains("/old/device"), "{agents}");
+    let id = format!("spiffe://{TRUST_DOMAIN}/spire/agent/new/device");
+    server.cli(&["agent", "ban", "-spiffeID", &id]);
+    server.reconfigure(&with("third"));
+    server.restart();
+    let refused =
+        identity.attest(&ServerClient::new(&server).await).await.map(drop).expect_err("a ban is the device's");
+    assert_eq!(denial_reason(&refused), Some(Reason::AgentBanned), "{refused}");
+}
+
 /// Forty at once are more than an address may have waiting.
 #[tokio::test]
 async fn certificates_that_attested_before_do_so_again_at_once_although_they_share_an_address() {

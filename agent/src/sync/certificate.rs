@@ -125,6 +125,10 @@ impl Synchronizer {
         let attested = self.try_to_attest(introduction).instrument(span.clone()).await;
         otlp::done(&span, &attested);
         self.parts.counted.attested.done(&attested, began.elapsed());
+        // The server takes a connection of before a refusal of the chip for another device's: what follows dials anew.
+        if attested.is_err() {
+            self.hang_up();
+        }
         attested
     }
 

@@ -1,6 +1,6 @@
 //! Evidence that one chip runs twice: its counters went back in an attestation that it proved, and a connection that its agent
-//! had opened before still asks. A chip that was only set back or cleared has no such connection left: one of the two is a copy
-//! (a cloned virtual TPM), and nobody can say which. Both are banned until an operator decides.
+//! had opened before still asks. A chip that was only set back or cleared has no such connection left, since an agent that is refused
+//! hangs up: one of the two is a copy (a cloned virtual TPM), and nobody can say which. Both are banned until an operator decides.
 //!
 //! A copy that never attests works with the copied certificate: it is told, not banned, when both ask in turns (`turns`).
 //!

@@ -39,6 +39,11 @@ pub struct AgentRecord {
 }
 
 impl AgentRecord {
+    /// The attestation type that named the agent: the first, where several were proven together.
+    pub fn named_by(&self) -> &str {
+        self.attestation_type.split('+').next().unwrap_or_default()
+    }
+
     /// The wire form, only the fields that `mask` names (no mask: all). The ID is always there.
     pub fn to_pb(&self, mask: Option<&types::AgentMask>) -> types::Agent {
         let all = types::Agent {

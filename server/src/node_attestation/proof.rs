@@ -92,7 +92,8 @@ impl Proof {
         }
     }
 
-    pub(super) fn other_ids(&self) -> Vec<&SpiffeId> {
+    /// What its agent would be called if the signature of its certificate were written in another way.
+    pub fn other_ids(&self) -> Vec<&SpiffeId> {
         match self {
             Self::Chip { other_ids, .. } | Self::Certificate { other_ids, .. } => other_ids.iter().collect(),
             Self::All(proofs) => proofs.iter().flat_map(Self::other_ids).collect(),

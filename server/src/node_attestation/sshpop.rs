@@ -78,6 +78,13 @@ pub struct Challenge {
     csr: Csr,
 }
 
+impl Challenge {
+    /// As [`super::Challenge::wait_for`].
+    pub(super) fn wait_for(&mut self, seconds: i64) {
+        self.pending.wait_for(seconds);
+    }
+}
+
 impl SshPopServerRefusal {
     pub(super) fn fault(&self) -> Fault {
         match self {

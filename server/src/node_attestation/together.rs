@@ -94,6 +94,7 @@ impl NodeAttestation {
             waiting.push(part);
             challenges.push(challenge);
         }
+        wait_together(&mut waiting);
         let challenge = Challenge { name: name.to_owned(), parts: waiting };
         Ok(Progress::Challenge(super::Challenge::Together(Box::new(challenge)), together::join(&challenges)))
     }
@@ -146,6 +147,20 @@ impl Waiting {
             Progress::Challenge(challenge, bytes) => (Self::Challenged(Box::new(challenge)), bytes),
         }
     }
+
+    fn challenge(&mut self) -> Option<&mut super::Challenge> {
+        match self {
+            Self::Challenged(challenge) => Some(challenge),
+            Self::Proven(_) | Self::Enrolled(_) => None,
+        }
+    }
+}
+
+/// The node sends its answers to all parts at once: none is late before the slowest is.
+fn wait_together(parts: &mut [Waiting]) {
+    let mut challenges: Vec<_> = parts.iter_mut().filter_map(Waiting::challenge).collect();
+    let longest = challenges.iter().map(|challenge| challenge.answer_seconds()).max().unwrap_or_default();
+    challenges.iter_mut().for_each(|challenge| challenge.wait_for(longest));
 }
 
 /// One node of parts that have nothing more to ask.

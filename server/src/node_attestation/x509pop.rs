@@ -76,6 +76,13 @@ pub struct Challenge {
     csr: Csr,
 }
 
+impl Challenge {
+    /// As [`super::Challenge::wait_for`].
+    pub(super) fn wait_for(&mut self, seconds: i64) {
+        self.pending.wait_for(seconds);
+    }
+}
+
 /// What is used of an SVID that is exchanged: of the one that was verified, and nothing else.
 #[derive(Debug)]
 struct Exchanged {

@@ -19,13 +19,13 @@ impl Registry {
     /// Stores an agent that has just proven itself, spends its join token or notes it with its device, all in one change. Its
     /// certificate (decimal serial, notAfter in UNIX seconds) is the current one from now on, any earlier one is not active any
     /// more. An agent that was banned meanwhile is refused, one whose device was, one whose join token another has spent, and
-    /// one whose certificate another agent has.
+    /// one whose certificate another agent has. The ID that it had under another `agent_path_template`, which is gone, if it had one.
     pub async fn attest_agent(
         &self,
         node: &AttestedNode,
         (serial, not_after): (&str, i64),
         now_unix: i64,
-    ) -> Result<(), RegistryError> {
+    ) -> Result<Option<SpiffeId>, RegistryError> {
         self.put_attested(attested(node, serial, not_after), node.proof().clone(), now_unix).await
     }
 
@@ -34,21 +34,27 @@ impl Registry {
         agent: AgentRecord,
         proof: Proof,
         now_unix: i64,
-    ) -> Result<(), RegistryError> {
-        self.change_agent(move |tx| {
+    ) -> Result<Option<SpiffeId>, RegistryError> {
+        let put = move |tx: &Transaction<'_>| {
             let known = tx.agent(&agent.spiffe_id)?.map(|(_, known)| known);
             if known.as_ref().is_some_and(|known| known.banned) {
                 return Err(RegistryError::AgentBanned);
             }
-            if let Some(known) = known.as_ref().filter(|known| names_by(known) != names_by(&agent)) {
+            if let Some(known) = known.as_ref().filter(|known| known.named_by() != agent.named_by()) {
                 let (agent, attestation_type) = (known.spiffe_id.clone(), known.attestation_type.clone());
                 return Err(RegistryError::OtherAttestation { agent, attestation_type });
             }
-            settle(tx, &proof, &agent, known.as_ref(), now_unix)?;
-            let agent_version = known.map(|known| known.agent_version).unwrap_or_default();
-            Ok(AgentRecord { agent_version, ..agent.clone() })
-        })
-        .await
+            let former = one_certificate::former(tx, &agent, &proof.other_ids())?;
+            let before = known.as_ref().or(former.as_ref());
+            settle(tx, &proof, &agent, before, now_unix)?;
+            let agent_version = before.map(|before| before.agent_version.clone()).unwrap_or_default();
+            let former = former.map(|former| former.spiffe_id);
+            // First: a certificate is in one row.
+            former.as_ref().map(|id| tx.remove_agent(id)).transpose()?;
+            tx.put_agent(&AgentRecord { agent_version, ..agent.clone() })?;
+            Ok(former)
+        };
+        self.store.change(put).await
     }
 
     /// Stores a renewed certificate beside the current one, which stays good until the new one is first used: an agent
@@ -283,12 +289,12 @@ fn known(outcome: Result<(), Unknown>) -> Result<bool, StoreError> {
     }
 }
 
-/// The attestation type that named the agent: the first, where several were proven together.
-fn names_by(agent: &AgentRecord) -> Option<&str> {
-    agent.attestation_type.split('+').next()
+/// Whether `known` is what `node` was called under another `agent_path_template`.
+pub fn is_former_name(known: &AgentRecord, node: &AttestedNode) -> bool {
+    one_certificate::is_former(known, &attested(node, "", 0), &node.other_ids())
 }
 
-/// What each proof changes, or is refused by, when its agent is stored. `known`: what there was under its ID.
+/// What each proof changes, or is refused by, when its agent is stored. `known`: what there was under its ID, or the one that it had before.
 fn settle(
     tx: &Transaction<'_>,
     proof: &Proof,

@@ -18,6 +18,8 @@ pub struct Pending {
     certificate: HostCertificate,
     challenge: Challenge,
     issued_unix: i64,
+    /// How long its answer may take.
+    seconds: i64,
 }
 
 /// A device that has the key of its certificate. Made by [`Pending::complete`] alone.
@@ -54,15 +56,20 @@ impl Verified {
     /// Asks for a signature. `nonce`: fresh from a cryptographic random source, and used once.
     pub fn challenge(self, nonce: [u8; NONCE_BYTES], now_unix: i64) -> (Pending, Challenge) {
         let challenge = Challenge { nonce };
-        (Pending { certificate: self.0, challenge, issued_unix: now_unix }, challenge)
+        (Pending { certificate: self.0, challenge, issued_unix: now_unix, seconds: ANSWER_SECONDS }, challenge)
     }
 }
 
 impl Pending {
+    /// Waits for its answer as long as for that of another challenge, `seconds`, which comes with it; not shorter than for itself.
+    pub fn wait_for(&mut self, seconds: i64) {
+        self.seconds = self.seconds.max(seconds);
+    }
+
     /// Judges the answer. `response`: the message as received. `now_unix`: UNIX seconds, by the clock of the challenge.
     pub fn complete(self, response: &[u8], now_unix: i64) -> Result<AttestedHost, SshPopRefusal> {
         let seconds = now_unix.saturating_sub(self.issued_unix);
-        if !(0..=ANSWER_SECONDS).contains(&seconds) {
+        if !(0..=self.seconds).contains(&seconds) {
             return Err(SshPopRefusal::Late(seconds));
         }
         let Response { nonce, signature } = Response::from_json(response)?;

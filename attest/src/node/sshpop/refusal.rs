@@ -2,7 +2,6 @@
 
 use thiserror::Error;
 
-use super::ANSWER_SECONDS;
 use super::wire::Damaged;
 use crate::node::Refusal;
 
@@ -52,7 +51,7 @@ pub enum SshPopRefusal {
     #[error("failed to verify signature: it is not by the certificate's key over the nonces")]
     Signature,
     /// The answer came after this many seconds, or before the challenge by the clock.
-    #[error("the answer took {0} s, more than the {ANSWER_SECONDS} s that there are")]
+    #[error("the answer came {0} s after the challenge")]
     Late(i64),
 }
 

@@ -140,6 +140,11 @@ fn who_has_not_the_key_or_is_late_is_not() {
     for late in [ANSWER_SECONDS + 1, -1] {
         assert_eq!(judged(&answer(&draft.key, [1; 32]), NOW + late), Err(SshPopRefusal::Late(late)));
     }
+    let (mut pending, _) = draft.verified().expect("believed").challenge([1; NONCE_BYTES], NOW);
+    // It is proven together with what may take longer.
+    pending.wait_for(300);
+    let slow = pending.complete(&answer(&draft.key, [1; 32]).to_json(), NOW + 300);
+    assert_eq!(slow.map(drop), Ok(()));
     let mut other = answer(&draft.key, [1; 32]);
     other.signature.format = "ssh-rsa".to_owned();
     assert_eq!(judged(&other, NOW), Err(SshPopRefusal::Algorithm("ssh-rsa".to_owned())));

@@ -17,6 +17,8 @@ pub struct Pending {
     issuers: Vec<Fingerprint>,
     challenge: Challenge,
     issued_unix: i64,
+    /// How long its answer may take.
+    seconds: i64,
 }
 
 /// A device that has the key of its certificate. Made by [`Pending::complete`] alone.
@@ -33,13 +35,18 @@ impl Pending {
         challenge: Challenge,
         issued_unix: i64,
     ) -> Self {
-        Self { certificate, issuers, challenge, issued_unix }
+        Self { certificate, issuers, challenge, issued_unix, seconds: ANSWER_SECONDS }
+    }
+
+    /// Waits for its answer as long as for that of another challenge, `seconds`, which comes with it; not shorter than for itself.
+    pub fn wait_for(&mut self, seconds: i64) {
+        self.seconds = self.seconds.max(seconds);
     }
 
     /// Judges the answer. `response`: the message as received. `now_unix`: UNIX seconds, by the clock of the challenge.
     pub fn complete(self, response: &[u8], now_unix: i64) -> Result<AttestedCertificate, X509PopRefusal> {
         let seconds = now_unix.saturating_sub(self.issued_unix);
-        if !(0..=ANSWER_SECONDS).contains(&seconds) {
+        if !(0..=self.seconds).contains(&seconds) {
             return Err(X509PopRefusal::Late(seconds));
         }
         let response = Response::from_json(response, self.challenge.family)?;

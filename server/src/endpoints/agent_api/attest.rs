@@ -23,7 +23,7 @@ use crate::ca::AgentToSign;
 use crate::node_attestation::{
     AttestationError, AttestedNode, Challenge, Circumstances, Evidence, Fault, Progress, Tpm2Refusal,
 };
-use crate::registry::RegistryError;
+use crate::registry::{RegistryError, is_former_name};
 use crate::rights::{Provenance, Visitor};
 
 /// Longest a whole conversation may take: as long as an agent works on it.
@@ -175,8 +175,12 @@ impl ServerState {
         let signed = self.ca.sign_agent_svid(AgentToSign::attested(node), now_unix).instrument(signing).await;
         let svid = signed.map_err(ca_status)?;
         let stored = self.registry.attest_agent(node, (&svid.serial, svid.not_after_unix), now_unix).await;
-        stored.map_err(registry_status)?;
+        let former = stored.map_err(registry_status)?;
         self.audit.done(visitor.caller(), "AttestAgent", format_args!("{} serial {}", node.id(), svid.serial));
+        if let Some(former) = former {
+            let told = format_args!("{} was {former}, which is gone: agent_path_template is another one", node.id());
+            self.audit.done(visitor.caller(), "AttestAgent", told);
+        }
         let (spiffe_id, attestation_type) = (node.id(), node.attestation_type());
         info!(target: SPANS, %spiffe_id, serial = svid.serial, attestation_type, "agent attested");
         info!(%spiffe_id, serial = svid.serial, attestation_type, "agent attested");
@@ -226,7 +230,7 @@ impl ServerState {
                 let message = format!("failed to attest: agent {} is banned", known.spiffe_id);
                 return Err(permission_denied(Reason::AgentBanned, &message));
             }
-            if known.spiffe_id != *node.id() {
+            if known.spiffe_id != *node.id() && !is_former_name(&known, node) {
                 return Err(registry_status(RegistryError::CertificateTaken { agent: known.spiffe_id.clone() }));
             }
         }
