@@ -184,6 +184,12 @@ impl Store {
     /// followers take in what other programs wrote meanwhile.
     pub async fn probe(&self) -> Result<(), StoreError> {
         self.change(|tx| tx.leave_no_trace()).await?;
+        self.catch_up().await
+    }
+
+    /// Has followers take in all that is in the database when this is asked, whoever wrote it. Whoever asks while others wait is answered
+    /// with them, by one look.
+    pub async fn catch_up(&self) -> Result<(), StoreError> {
         self.writer.catch_up().await
     }
 
