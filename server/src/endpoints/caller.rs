@@ -146,6 +146,13 @@ impl ServerState {
         DownstreamServer::judge(caller, provenance, entry, now_unix).map_err(no_right)
     }
 
+    /// The right of a server below that was let pass and has waited for its turn: its entry may be another meanwhile, or gone, and the agent
+    /// banned that fetched its SVID.
+    pub(super) fn downstream_again(&self, server: &DownstreamServer) -> Result<DownstreamServer, Status> {
+        self.refuse_disbelieved(server.caller())?;
+        self.downstream(server.caller().clone())
+    }
+
     /// Whether whoever has an SVID of that ID is an administrator here, or a server below: by any entry, or by the configuration.
     pub(super) fn has_rights(&self, id: &SpiffeId) -> bool {
         self.is_admin_id(id) || self.registry.downstream(id, self.now_unix()).is_some()
