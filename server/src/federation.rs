@@ -82,6 +82,9 @@ pub enum FederationError {
         /// Of the one that was fetched.
         found: u64,
     },
+    /// An administrator was faster than the endpoint.
+    #[error("its relationship was deleted or changed while it was fetched: it is left aside")]
+    NoLongerManaged,
     /// The page token was not made by this server.
     #[error(transparent)]
     PageToken(#[from] PageTokenError),

@@ -39,6 +39,7 @@ pub use feed::{Follows, News};
 pub use location::Location;
 pub use postgres::{Address, AddressError};
 pub use shown_token::ShownToken;
+pub(crate) use sql::SLICE;
 pub use sql::{Facts, Transaction};
 pub use sqlite::{Belonging, StoppedStore};
 pub use summary::Summary;
@@ -100,6 +101,22 @@ impl Store {
         E: From<StoreError> + Send + 'static,
     {
         self.queue(move |tx| Ok(((), work(tx)?))).await.answer().await
+    }
+
+    /// Runs `work` in a transaction of its own again and again, until it has done less than a slice of what there is to do; how much it has
+    /// done in all. Other servers, and callers of this one, have their turn in between. After an error what was done before it stays done.
+    pub async fn change_in_slices<E: From<StoreError> + Send + 'static>(
+        &self,
+        work: impl Fn(&Transaction<'_>) -> Result<usize, E> + Clone + Send + 'static,
+    ) -> Result<usize, E> {
+        let mut all = 0;
+        loop {
+            let done = self.change(work.clone()).await?;
+            all += done;
+            if done < SLICE as usize {
+                return Ok(all);
+            }
+        }
     }
 
     /// As [`Store::change`], in two steps: whoever queues one change after the other has them done in that order, and waits for
@@ -184,6 +201,12 @@ impl Store {
     /// followers take in what other programs wrote meanwhile.
     pub async fn probe(&self) -> Result<(), StoreError> {
         self.change(|tx| tx.leave_no_trace()).await?;
+        self.catch_up().await
+    }
+
+    /// Has followers take in all that is in the database when this is asked, whoever wrote it. Whoever asks while others wait is answered
+    /// with them, by one look.
+    pub async fn catch_up(&self) -> Result<(), StoreError> {
         self.writer.catch_up().await
     }
 

@@ -280,7 +280,7 @@ fn fetched(text: &str) -> FetchedBundle {
 async fn federation(directory: &tempfile::TempDir) -> Federation {
     let own = TrustDomain::new("example.org").expect("legal");
     let store = Store::open(&directory.path().join("datastore.sqlite3"), &own).expect("opens");
-    Federation::load(store).await.expect("loads")
+    Federation::load_beside(store, vec![relationship()]).await.expect("loads")
 }
 
 //= FED-04 FED-05 TDB-04

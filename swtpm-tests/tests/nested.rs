@@ -5,18 +5,26 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use ironroot_api::TrustDomain;
 use ironroot_api::certificate::Certificate;
+use ironroot_api::pb::bundle::PublishJwtAuthorityRequest;
+use ironroot_api::pb::bundle::bundle_client::BundleClient;
+use ironroot_api::pb::svid::{BatchNewX509svidRequest, NewX509svidParams};
+use ironroot_api::pb::types::JwtKey;
 use ironroot_api::pb::workload::X509svid;
 use ironroot_api::tls::{
     ClientTrust, KeyExchanges, ServerTrust, SvidResolver, TrustAnchors, client_config, provider, server_config,
 };
 use ironroot_lab::deployment::{AgentOptions, DEADLINE, Device, Server, ServerOptions, TRUST_DOMAIN, expect_within};
+use ironroot_lab::server_client::{Credentials, ServerClient, csr, key};
 use ironroot_lab::upstream_files::UpstreamFiles;
 use ironroot_lab::workload_client;
+use ironroot_server::ca::MAX_KEYS_OF_A_SERVER;
+use rcgen::PublicKeyData;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tonic::transport::Channel;
 use webpki::KeyUsage;
 
 const AUDIENCE: &str = "https://elsewhere.example.org";
@@ -210,6 +218,54 @@ fn a_root_that_the_top_taints_is_left_by_every_tier_by_itself_before_its_bundle_
         expect_within(DEADLINE, "the old root leaves", || tier.server.log(), || tier.taints() == [false]);
         tier.svid();
     }
+}
+
+/// A connection of a server below, with an SVID of an entry that is its own.
+async fn below(server: &Server, client: &ServerClient, path: &str) -> Channel {
+    let agent = client.agent().await;
+    let entry_id = server.create_entry(agent.id().as_str(), path, &["unix:uid:1"], &["-downstream"]);
+    let key = key();
+    let params = vec![NewX509svidParams { entry_id, csr: csr(&key, &[]).into() }];
+    let answer = agent.svids().batch_new_x509svid(BatchNewX509svidRequest { params }).await.expect("signed");
+    let svid = answer.into_inner().results.swap_remove(0).svid.expect("an SVID");
+    client.with(&Credentials::new(&svid, &key)).await.expect("a good certificate")
+}
+
+/// Has so many servers below this one publish as many keys each as they may.
+async fn publish_from_below(server: &Server, servers: usize) {
+    let (client, public_key) = (ServerClient::new(server).await, key().subject_public_key_info());
+    for number in 0..servers {
+        let channel = below(server, &client, &format!("/below-{number}")).await;
+        for of_it in 0..MAX_KEYS_OF_A_SERVER {
+            let (key_id, expires_at) = (format!("{number}-{of_it}"), now_unix() + 3600);
+            let key = JwtKey { public_key: public_key.clone().into(), key_id, expires_at, tainted: false };
+            let request = PublishJwtAuthorityRequest { jwt_authority: Some(key) };
+            BundleClient::new(channel.clone()).publish_jwt_authority(request).await.expect("there is room");
+        }
+    }
+}
+
+#[test]
+fn a_server_with_more_keys_below_it_than_the_one_above_takes_still_follows_the_taints_and_roots_above() {
+    let runtime = Arc::new(Runtime::new().expect("runtime"));
+    let top = Tier::start(&runtime, "24h", String::new(), "/middle", &["-downstream"]);
+    let middle = Tier::start(&runtime, "12h", top.as_upstream(), "/app", &[]);
+    runtime.block_on(publish_from_below(&middle.server, 2));
+    let is_refused = || middle.server.log().contains("of this downstream server are in the bundle already");
+    expect_within(DEADLINE, "a key too many", || middle.server.log(), is_refused);
+    let old = text(&top.json(&["upstreamauthority", "show"])["active"]["authority_id"]);
+    let new = text(&top.json(&["upstreamauthority", "prepare"])["prepared_authority"]["authority_id"]);
+    expect_within(DEADLINE, "a new root arrives", || middle.server.log(), || middle.taints() == [false, false]);
+    top.server.cli(&["upstreamauthority", "activate", "-subjectKeyID", &new]);
+    let ca = text(&top.json(&["localauthority", "x509", "prepare"])["prepared_authority"]["authority_id"]);
+    top.server.cli(&["localauthority", "x509", "activate", "-authorityID", &ca]);
+    top.server.cli(&["upstreamauthority", "taint", "-subjectKeyID", &old]);
+    expect_within(DEADLINE, "a taint arrives", || middle.server.log(), || middle.taints() == [false, true]);
+    assert_eq!(middle.root_in_use(), new, "{}", middle.server.log());
+    top.server.cli(&["upstreamauthority", "revoke", "-subjectKeyID", &old]);
+    expect_within(DEADLINE, "the old root leaves", || middle.server.log(), || middle.taints() == [false]);
+    let told = middle.server.log().matches("does not take every key of this server").count();
+    assert!((1..=2).contains(&told), "once, not each time: {told}\n{}", middle.server.log());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Servers below this one, as they call: the CA that they get, and the keys of JWT-SVIDs that they publish.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ironroot_api::certificate::Certificate;
 use ironroot_api::pb::bundle::bundle_client::BundleClient;
@@ -16,9 +16,16 @@ use ironroot_lab::deployment::{DEADLINE, Server, ServerOptions, TRUST_DOMAIN, ex
 use ironroot_lab::server_client::{Agent, Credentials, ServerClient, csr, key};
 use ironroot_server::ca::{LONGEST_PUBLISHED_LIFE, MAX_KEYS_OF_A_SERVER, MAX_PUBLISHED_KEYS};
 use rcgen::{KeyPair, PublicKeyData, SanType};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 use x509_cert::ext::pkix::BasicConstraints;
+
+/// Certificates that one request may ask for, which is what one address has signed in a second. Source: server/src/endpoints/policy.rs.
+const MAX_AT_ONCE: usize = 500;
+/// Requests for as many that are under way at once.
+const CROWD: usize = 8;
 
 const NO_ROOT: &str = "root { enabled = false }";
 
@@ -37,6 +44,10 @@ async fn below(server: &Server, client: &ServerClient, agent: &Agent, path: &str
 
 async fn below_with(server: &Server, client: &ServerClient, agent: &Agent, path: &str, selectors: &[&str]) -> Channel {
     let entry_id = server.create_entry(agent.id().as_str(), path, selectors, &["-downstream"]);
+    with_svid_of(client, agent, entry_id).await
+}
+
+async fn with_svid_of(client: &ServerClient, agent: &Agent, entry_id: String) -> Channel {
     let key = key();
     let params = vec![NewX509svidParams { entry_id, csr: csr(&key, &[]).into() }];
     let answer = agent.svids().batch_new_x509svid(BatchNewX509svidRequest { params }).await.expect("signed");
@@ -144,6 +155,35 @@ async fn an_entry_that_is_downstream_no_more_gives_no_ca_on_the_connection_that_
     let entry = shown["entries"][0]["id"].as_str().expect("an ID");
     server.cli(&["entry", "delete", "-entryID", entry]);
     assert_eq!(said(ask(&channel, csr(&key(), &[]), 0).await).0, Code::PermissionDenied, "{id}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_is_deleted_while_its_server_waits_for_its_turn_gives_no_ca() {
+    let options = ServerOptions { rate_limits: true, ..ServerOptions::default() };
+    let server = tokio::task::block_in_place(|| Server::start(&options));
+    let client = ServerClient::new(&server).await;
+    let agent = client.agent().await;
+    let entry_id = server.create_entry(agent.id().as_str(), "/lower", &["unix:uid:1"], &["-downstream"]);
+    let channel = with_svid_of(&client, &agent, entry_id.clone()).await;
+    // Nothing of it is signed, and all of it counts: everybody at this address waits for some seconds.
+    let request = |many| BatchNewX509svidRequest { params: vec![NewX509svidParams::default(); many] };
+    let crowd = (0..CROWD).map(|_| {
+        let (mut svids, request) = (agent.svids(), request(MAX_AT_ONCE));
+        tokio::spawn(async move { svids.batch_new_x509svid(request).await.map(drop) })
+    });
+    let crowd: Vec<_> = crowd.collect();
+    let waits = async || timeout(Duration::from_secs(1), agent.svids().batch_new_x509svid(request(1))).await.is_err();
+    while !waits().await {}
+    let (began, own_key) = (Instant::now(), key());
+    let asking = tokio::spawn({
+        let channel = channel.clone();
+        async move { ask(&channel, csr(&own_key, &[]), 0).await }
+    });
+    tokio::task::block_in_place(|| server.cli(&["entry", "delete", "-entryID", &entry_id]));
+    let (code, message) = said(asking.await.expect("no panic"));
+    assert_eq!(code, Code::PermissionDenied, "{message}");
+    assert!(began.elapsed() > Duration::from_secs(1), "it has waited: {:?}", began.elapsed());
+    crowd.iter().for_each(JoinHandle::abort);
 }
 
 #[tokio::test]

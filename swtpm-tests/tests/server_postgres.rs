@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
 use ironroot_api::pb::agent::CountAgentsRequest;
 use ironroot_api::pb::agent::agent_client::AgentClient;
+use ironroot_api::pb::entry::GetAuthorizedEntriesRequest;
 use ironroot_api::pb::svid::{BatchNewX509svidRequest, NewX509svidParams};
 use ironroot_lab::balancer::Balancer;
 use ironroot_lab::deployment::{
@@ -14,6 +15,7 @@ use ironroot_lab::manufacturer::Manufacturer;
 use ironroot_lab::server_client::{Credentials, ServerClient, csr, key};
 use ironroot_postgres_cluster::Cluster;
 use ironroot_server::issuance_log::{self, Head, Record};
+use tonic::Code;
 
 const ALICE: u32 = 60_001;
 const BOB: u32 = 60_002;
@@ -199,11 +201,62 @@ async fn a_token_made_at_one_server_is_good_at_the_other_once() {
     }
 }
 
+//= FLT-S29
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_cut_off_or_behind_tells_no_agent_of_another_that_it_is_unknown() {
+    let cluster = Cluster::shared();
+    let database = cluster.create_database();
+    cluster.sql(&database, "CREATE ROLE cut_off LOGIN IN ROLE ironroot");
+    let text = cluster.connection_string(&database);
+    let of_south = text.replace("user=ironroot", "user=cut_off");
+    let [north, south] = tokio::task::block_in_place(|| north_and_south_on([text, of_south]));
+    let clients = [ServerClient::new(&north).await, ServerClient::new(&south).await];
+    let calls_south = async |agent: &Credentials| {
+        let agent = clients[1].agent_of(agent.clone()).await;
+        agent.entries().get_authorized_entries(GetAuthorizedEntriesRequest::default()).await.map(drop)
+    };
+    let attested = async || {
+        let token = clients[0].join_token().await;
+        clients[0].attest_with_token(&token).await.expect("a fresh token attests")
+    };
+    for _ in 0..5 {
+        calls_south(&attested().await).await.expect("what north has answered is so at south");
+    }
+
+    cluster.sql(&database, "ALTER ROLE cut_off NOLOGIN");
+    cluster.sql(&database, "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'cut_off'");
+    let agent = attested().await;
+    let refused = calls_south(&agent).await.expect_err("south cannot know it");
+    assert_eq!(refused.code(), Code::Unavailable, "{refused}");
+    assert!(refused.message().contains("cannot be looked up"), "{refused}");
+    let shown = north.cli(&["localauthority", "x509", "prepare", "-output", "json"]);
+    let shown: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
+    let next = shown["prepared_authority"]["authority_id"].as_str().expect("an ID").to_owned();
+    north.cli(&["localauthority", "x509", "activate", "-authorityID", &next]);
+    let refused = calls_south(&attested().await).await.expect_err("south knows neither it nor its CA");
+    assert_eq!(refused.code(), Code::Unavailable, "{refused}");
+    cluster.sql(&database, "ALTER ROLE cut_off LOGIN");
+    let lets_in = async || match calls_south(&agent).await {
+        Err(refused) if refused.code() != Code::Unavailable => panic!("told for certain: {refused}"),
+        outcome => outcome.is_ok(),
+    };
+    expect_within_async(DEADLINE, "it asks the database", || south.log(), lets_in).await;
+
+    north.cli(&["agent", "evict", "-spiffeID", agent.id().as_str()]);
+    let is_told = async || calls_south(&agent).await.is_err_and(|refused| refused.code() == Code::PermissionDenied);
+    expect_within_async(DEADLINE, "what is certain is told so", || south.log(), is_told).await;
+}
+
 /// Two servers of one data store, each of which believes the other's CA.
 fn north_and_south() -> [Server; 2] {
     let cluster = Cluster::shared();
     let text = cluster.connection_string(&cluster.create_database());
-    let both = ["north", "south"].map(|name| Server::start(&options(name, text.clone())));
+    north_and_south_on([text.clone(), text])
+}
+
+/// The same, by what each connects with.
+fn north_and_south_on([of_north, of_south]: [String; 2]) -> [Server; 2] {
+    let both = [("north", of_north), ("south", of_south)].map(|(name, text)| Server::start(&options(name, text)));
     let same = || both[0].bundle_pem() == both[1].bundle_pem();
     expect_within(DEADLINE, "one bundle of both", || both[0].bundle_pem(), same);
     both

@@ -19,7 +19,7 @@ use super::{MAX_WISHES, RefreshError, Refresher, UpdateError, Wish};
 use crate::ca::TrustBundle;
 use crate::chance::unit;
 use crate::facts::federation::{EndpointProfile, FederationRelationship};
-use crate::federation::{Federation, FetchedBundle, TakenIn};
+use crate::federation::{Federation, FederationError, FetchedBundle, TakenIn};
 
 /// Fetches at once: a fleet of slow peers holds up nobody for longer than a few deadlines.
 const MAX_FETCHES: usize = 8;
@@ -174,11 +174,11 @@ impl Poller {
 
     fn end(&mut self, fetched: &Arc<FederationRelationship>, outcome: Result<TakenIn, UpdateError>) {
         let trust_domain = &fetched.trust_domain;
-        let Some(peer) = self.peers.get_mut(trust_domain) else { return };
+        let Some(peer) = self.peers.get_mut(trust_domain) else { return tell_left_aside(fetched, &outcome) };
         peer.is_fetching = false;
         if peer.relationship != *fetched {
             // The bundle is shown elsewhere by now: that fetch is still due, and whoever waits, waits for it.
-            return;
+            return tell_left_aside(fetched, &outcome);
         }
         let held = self.fetcher.federation.bundle(trust_domain);
         peer.lacks_proof = matches!(outcome, Err(UpdateError::Fetch(FetchError::NoBundle(_))));
@@ -195,6 +195,15 @@ impl Poller {
             }
             drop(waiting.send(told));
         }
+    }
+}
+
+/// What was on its way when an administrator deleted or changed the relationship.
+fn tell_left_aside(fetched: &FederationRelationship, outcome: &Result<TakenIn, UpdateError>) {
+    if let Err(error @ UpdateError::Store(FederationError::NoLongerManaged)) = outcome {
+        let (trust_domain, url) = (&fetched.trust_domain, fetched.url.to_string());
+        let error = error as &dyn std::error::Error;
+        info!(%trust_domain, bundle_endpoint_url = url, error, "fetched bundle left aside");
     }
 }
 

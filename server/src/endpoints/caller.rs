@@ -2,15 +2,19 @@
 //! the request, and a service cannot work without it.
 
 use std::fmt;
+use std::time::Duration;
 
 use ironroot_api::SpiffeId;
 use ironroot_api::pb::types::permission_denied_details::Reason;
 use ironroot_api::permission::permission_denied;
 use ironroot_api::tls::{TlsPeer, VerifiedSvid};
 use ironroot_api::unix_socket::PeerCredentials;
-use tokio::time::Instant;
+use ironroot_shell::command_line::describe;
+use ironroot_shell::logging::in_moderation;
+use tokio::time::{Instant, timeout};
 use tonic::codegen::http::Extensions;
 use tonic::{Request, Status};
+use tracing::warn;
 
 use super::ServerState;
 use super::accept::Watching;
@@ -20,6 +24,12 @@ use crate::rights::{
     Administrator, AgentStanding, AuthenticatedAgent, Caller, DownstreamServer, Insider, NoRight, OwnSvid, Provenance,
     ShownCertificate, Visitor,
 };
+
+/// How long an agent that memory does not know waits until the data store has been asked.
+const LOOK_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What an agent is told, and the log in moderation.
+const NOT_LOOKED_UP: &str = "whether this agent is known cannot be looked up";
 
 /// Which socket a service instance answers on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +121,14 @@ pub fn no_right(refusal: NoRight) -> Status {
     }
 }
 
+/// Agents take it as that the server is away, and come again.
+fn not_looked_up(why: &str) -> Status {
+    if let Some(pass) = in_moderation(NOT_LOOKED_UP) {
+        warn!(reason = why, suppressed = pass.suppressed, "{NOT_LOOKED_UP}");
+    }
+    Status::unavailable(format!("{NOT_LOOKED_UP}: the data store does not answer"))
+}
+
 impl ServerState {
     /// Lets administrators pass.
     pub(super) fn administrator(&self, caller: Caller) -> Result<Administrator, Status> {
@@ -128,6 +146,13 @@ impl ServerState {
         DownstreamServer::judge(caller, provenance, entry, now_unix).map_err(no_right)
     }
 
+    /// The right of a server below that was let pass and has waited for its turn: its entry may be another meanwhile, or gone, and the agent
+    /// banned that fetched its SVID.
+    pub(super) fn downstream_again(&self, server: &DownstreamServer) -> Result<DownstreamServer, Status> {
+        self.refuse_disbelieved(server.caller())?;
+        self.downstream(server.caller().clone())
+    }
+
     /// Whether whoever has an SVID of that ID is an administrator here, or a server below: by any entry, or by the configuration.
     pub(super) fn has_rights(&self, id: &SpiffeId) -> bool {
         self.is_admin_id(id) || self.registry.downstream(id, self.now_unix()).is_some()
@@ -140,8 +165,8 @@ impl ServerState {
     /// Lets attested agents pass; the first use of a renewed certificate makes it the agent's current one. `opened`: when the
     /// connection was.
     pub(super) async fn agent(&self, caller: Caller, opened: Option<Instant>) -> Result<AuthenticatedAgent, Status> {
-        let shown = ShownCertificate::judge(caller, &self.own, self.now_unix()).map_err(no_right)?;
-        match (self.registry.standing_of(&shown), opened) {
+        let shown = self.shown(caller).await?;
+        match (self.standing_of(&shown).await?, opened) {
             (AgentStanding::ActivatePending, _) => {
                 self.registry.activate_agent(&shown).await.map_err(super::registry_status)?;
             }
@@ -152,6 +177,43 @@ impl ServerState {
         let agent = shown.authenticate(standing).map_err(no_right)?;
         self.registry.agent_is_heard_of(agent.id(), self.now_unix());
         Ok(agent)
+    }
+
+    /// The certificate of an agent, if a server of this data store has signed it: another one's CA may be newer than what memory has.
+    async fn shown(&self, caller: Caller) -> Result<ShownCertificate, Status> {
+        let judge = |caller| ShownCertificate::judge(caller, &self.own, self.now_unix());
+        match judge(caller.clone()) {
+            Err(NoRight::AgentSignedElsewhere) => {
+                self.look().await?;
+                judge(caller).map_err(no_right)
+            }
+            judged => judged.map_err(no_right),
+        }
+    }
+
+    /// What the certificate is worth.
+    async fn standing_of(&self, shown: &ShownCertificate) -> Result<AgentStanding, Status> {
+        match self.registry.standing_of(shown) {
+            AgentStanding::NotAttested | AgentStanding::NotActive => {
+                self.look().await?;
+                Ok(self.registry.standing_of(shown))
+            }
+            standing => Ok(standing),
+        }
+    }
+
+    /// Has memory take in what other servers have written. Agents that are told for certain that their certificates are worth nothing forget
+    /// what they have: that is said of none that the data store may know.
+    async fn look(&self) -> Result<(), Status> {
+        if !self.store.is_shared() {
+            return Ok(());
+        }
+        //= FLT-S29 server faults: "it asks the database before it tells an agent for certain that it does not know it"
+        match timeout(LOOK_PATIENCE, self.store.catch_up()).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(why)) => Err(not_looked_up(&describe(&why))),
+            Err(_) => Err(not_looked_up(&format!("no answer within {} s", LOOK_PATIENCE.as_secs()))),
+        }
     }
 
     /// Refuses a call on the connection whose facts these are if its client has shown a certificate whose authority was revoked since:

@@ -9,14 +9,14 @@ use crate::federation::FederationError;
 /// Whose fault decides the code; where SPIRE says Internal of the caller's mistake, so does this: scripts know it.
 pub(super) fn federation_status(error: FederationError) -> Status {
     use FederationError::{
-        Bundle, BundleExists, BundleInUse, BundleNotFound, NoRelationshipToUpdate, OwnTrustDomain, PageToken,
-        Relationship, RelationshipExists, RelationshipNotFound, Store, TooMany, WentBack,
+        Bundle, BundleExists, BundleInUse, BundleNotFound, NoLongerManaged, NoRelationshipToUpdate, OwnTrustDomain,
+        PageToken, Relationship, RelationshipExists, RelationshipNotFound, Store, TooMany, WentBack,
     };
     let words = describe(&error);
     match error {
         BundleNotFound | RelationshipNotFound => Status::not_found(words),
         BundleExists => Status::already_exists(words),
-        BundleInUse(_) | WentBack { .. } => Status::failed_precondition(words),
+        BundleInUse(_) | NoLongerManaged | WentBack { .. } => Status::failed_precondition(words),
         Bundle(_) | Relationship(_) | OwnTrustDomain | PageToken(_) => Status::invalid_argument(words),
         RelationshipExists(_) | NoRelationshipToUpdate => Status::internal(words),
         TooMany => Status::resource_exhausted(words),

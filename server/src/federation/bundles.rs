@@ -7,7 +7,7 @@ use ironroot_api::pb::types;
 
 use super::{Federation, FederationError, MAX_TRUST_DOMAINS};
 use crate::rights::Administrator;
-use crate::store::{StoreError, Transaction};
+use crate::store::{SLICE, StoreError, Transaction};
 
 /// What becomes of the entries that ask for a bundle which goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +70,8 @@ impl Federation {
         self.store.change(update).await
     }
 
-    /// Removes the bundle; `mode` says what becomes of the entries that ask for it. All of that happens, or nothing.
+    /// Removes the bundle; `mode` says what becomes of the entries that ask for it. Many go slice by slice, and the bundle with the last of
+    /// them: each slice whole or not at all, and what is broken off in between goes on when it is asked for again.
     pub async fn delete_bundle(
         &self,
         _: &Administrator,
@@ -82,20 +83,33 @@ impl Federation {
             if tx.federated_bundle(&trust_domain)?.is_none() {
                 return Err(FederationError::BundleNotFound);
             }
-            let entries = tx.entries_federated_with(&trust_domain)?;
-            match mode {
-                DeleteMode::Restrict if !entries.is_empty() => {
-                    return Err(FederationError::BundleInUse(entries.len()));
-                }
-                DeleteMode::Restrict => {}
-                DeleteMode::Delete => entries.iter().try_for_each(|id| tx.remove_entry(id).map(drop))?,
-                DeleteMode::Dissociate => entries.iter().try_for_each(|id| dissociate(tx, id, &trust_domain))?,
+            let cleared = match mode {
+                DeleteMode::Restrict => refuse_in_use(tx, &trust_domain)?,
+                DeleteMode::Delete => tx.remove_entries_federated_with(&trust_domain)?,
+                DeleteMode::Dissociate => dissociate_slice(tx, &trust_domain)?,
+            };
+            if cleared < SLICE as usize {
+                tx.remove_federated_bundle(&trust_domain)?;
             }
-            tx.remove_federated_bundle(&trust_domain)?;
-            Ok(())
+            Ok(cleared)
         };
-        self.store.change(delete).await
+        self.store.change_in_slices(delete).await.map(drop)
     }
+}
+
+/// No entries, or the refusal.
+fn refuse_in_use(tx: &Transaction<'_>, trust_domain: &TrustDomain) -> Result<usize, FederationError> {
+    match tx.count_entries_federated_with(trust_domain)? {
+        0 => Ok(0),
+        many => Err(FederationError::BundleInUse(many)),
+    }
+}
+
+/// How many entries ask for it no more.
+fn dissociate_slice(tx: &Transaction<'_>, trust_domain: &TrustDomain) -> Result<usize, StoreError> {
+    let entries = tx.entries_federated_with(trust_domain)?;
+    entries.iter().try_for_each(|id| dissociate(tx, id, trust_domain))?;
+    Ok(entries.len())
 }
 
 /// Adds or replaces, where there is room for one more.

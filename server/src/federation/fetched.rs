@@ -9,13 +9,17 @@ use crate::store::Transaction;
 
 /// The bundle of a relationship's trust domain, from a document that its endpoint showed. Only [`FetchedBundle::read`] makes one.
 #[derive(Clone, Debug)]
-pub struct FetchedBundle(ReadBundle);
+pub struct FetchedBundle {
+    relationship: FederationRelationship,
+    read: ReadBundle,
+}
 
 impl FetchedBundle {
     /// Reads the document: whatever it says, it is the bundle of the trust domain that the relationship is with, and no other's.
     //= FED-05 SPIFFE Federation 4.2: "it is very important to ensure that bundles received from foreign trust domains be kept distinct"
     pub fn read(relationship: &FederationRelationship, document: &[u8]) -> Result<Self, DocumentError> {
-        Bundle::from_document(relationship.trust_domain.clone(), document).map(Self)
+        let read = Bundle::from_document(relationship.trust_domain.clone(), document)?;
+        Ok(Self { relationship: relationship.clone(), read })
     }
 }
 
@@ -34,10 +38,13 @@ pub enum TakenIn {
 }
 
 impl Federation {
-    /// Takes the bundle in, unless it is older than the one that is held by the count of its own trust domain.
+    /// Takes the bundle in, unless it is older than the one that is held by the count of its own trust domain, or its relationship is
+    /// another one by now, or gone: a fetch may last, and what was deleted meanwhile stays deleted.
     pub async fn take_in(&self, fetched: FetchedBundle) -> Result<TakenIn, FederationError> {
-        let ReadBundle { bundle, passed_over } = fetched.0;
+        let FetchedBundle { relationship, read: ReadBundle { bundle, passed_over } } = fetched;
+        let configured = self.configured.iter().find(|one| one.trust_domain == relationship.trust_domain).cloned();
         let take = move |tx: &Transaction<'_>| {
+            require_managed(tx, &relationship, configured.as_deref())?;
             let held = tx.federated_bundle(bundle.trust_domain())?.map(|(_, held)| held);
             if held.as_ref() == Some(&bundle) {
                 return Ok(TakenIn::Same);
@@ -48,6 +55,19 @@ impl Federation {
         };
         self.store.change(take).await
     }
+}
+
+/// What the configuration says of a trust domain counts before what is stored.
+fn require_managed(
+    tx: &Transaction<'_>,
+    relationship: &FederationRelationship,
+    configured: Option<&FederationRelationship>,
+) -> Result<(), FederationError> {
+    let is_managed = match configured {
+        Some(configured) => configured == relationship,
+        None => tx.relationship(&relationship.trust_domain)?.is_some_and(|(_, stored)| stored == *relationship),
+    };
+    is_managed.then_some(()).ok_or(FederationError::NoLongerManaged)
 }
 
 /// A trust domain that does not count has no older and newer: of those that it shows the last one counts. One that has counted goes on:

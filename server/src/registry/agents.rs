@@ -122,15 +122,17 @@ impl Registry {
     /// agent.
     pub async fn delete_agent(&self, _: &Administrator, id: &SpiffeId) -> Result<bool, StoreError> {
         let id = id.clone();
-        let removed =
-            self.remove_agents(move |tx| Ok(if tx.remove_agent(&id)? { vec![id.clone()] } else { Vec::new() })).await?;
+        let remove =
+            move |tx: &Transaction<'_>| Ok(tx.remove_agent(&id)?.then(|| Some(id.clone())).into_iter().collect());
+        let removed = self.remove_agents(remove).await?;
         Ok(removed > 0)
     }
 
     /// Forgets agents that can attest again (`tofu`: and those that cannot, who attested on first use), are not banned, and whose
     /// certificates all ended before that time; returns how many.
     pub async fn prune_expired_agents(&self, ended_before: i64, tofu: bool) -> Result<usize, StoreError> {
-        self.remove_agents(move |tx| tx.remove_agents_ended_before(ended_before, tofu)).await
+        let ended = move |tx: &Transaction<'_>| tx.remove_agents_ended_before(ended_before, tofu);
+        self.remove_agents(move |tx| Ok(ended(tx)?.into_iter().map(Some).collect())).await
     }
 
     /// Forgets tokens that expired unused, and their aliases, unless an agent lives that joined by an earlier token of that value.
@@ -139,23 +141,23 @@ impl Registry {
         let trust_domain = self.trust_domain().clone();
         let expired = move |tx: &Transaction<'_>| {
             let agent = |token: String| trust_domain.id_with_path(&format!("/spire/agent/join_token/{token}")).ok();
-            Ok(tx.remove_join_tokens_expired_at(now_unix)?.into_iter().filter_map(agent).collect())
+            Ok(tx.remove_join_tokens_expired_at(now_unix)?.into_iter().map(agent).collect())
         };
         self.remove_agents(expired).await
     }
 
-    /// Removes what `remove` removes the rows of, and the aliases of join tokens that are left without their agents; returns how
-    /// many rows.
+    /// Removes what `remove` removes the rows of, slice by slice, and the aliases of join tokens that are left without their agents; returns
+    /// how many rows. Of a row: the agent, if it names one.
     async fn remove_agents(
         &self,
-        remove: impl Fn(&Transaction<'_>) -> Result<Vec<SpiffeId>, StoreError> + Send + 'static,
+        remove: impl Fn(&Transaction<'_>) -> Result<Vec<Option<SpiffeId>>, StoreError> + Clone + Send + 'static,
     ) -> Result<usize, StoreError> {
         let remove = move |tx: &Transaction<'_>| {
-            let ids = remove(tx)?;
-            ids.iter().try_for_each(|id| token_aliases::remove_orphaned(tx, id))?;
-            Ok(ids.len())
+            let rows = remove(tx)?;
+            rows.iter().flatten().try_for_each(|id| token_aliases::remove_orphaned(tx, id))?;
+            Ok(rows.len())
         };
-        self.store.change(remove).await
+        self.store.change_in_slices(remove).await
     }
 
     /// What the certificate with this decimal serial is worth for that agent.

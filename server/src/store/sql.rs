@@ -21,6 +21,10 @@ mod transaction;
 mod used_tokens;
 mod value;
 
+/// Rows that one transaction sweeps out at most, agents or entries with what goes with each: a few answers of the database for each, while
+/// nobody else writes. Other servers wait 3 s for their turn.
+pub(crate) const SLICE: i64 = 200;
+
 #[cfg(test)]
 pub(super) use change_log::MAX_CHANGES;
 pub(super) use session::Session;

@@ -212,23 +212,29 @@ impl<E: Engine> Desk<E> {
 
     /// Who waits for the end, if this was the last message.
     fn attend_to(&mut self, first: Message, messages: &mut mpsc::Receiver<Message>) -> Option<oneshot::Sender<()>> {
-        let (jobs, then) = gather(first, messages);
+        let Gathered { jobs, looks, then } = gather(first, messages);
         self.commit_all(jobs);
+        self.look_for(looks);
         match then? {
             Message::Follow(follower, done) => {
                 let begun = self.reading(|feed, facts| feed.begin(facts, follower));
                 let _ = done.send(begun);
             }
-            Message::CatchUp(done) => {
-                let _ = done.send(self.catch_up());
-            }
             Message::Claim(server, done) => {
                 let _ = done.send(self.engine.claim(&server));
             }
             Message::Close(done) => return Some(done),
-            Message::Change(_) => {}
+            Message::Change(_) | Message::CatchUp(_) => {}
         }
         None
+    }
+
+    /// Answers by one look all who asked for it before it began.
+    fn look_for(&mut self, looks: Vec<Done>) {
+        if looks.iter().any(|done| !done.is_closed()) {
+            let caught_up = self.catch_up();
+            looks.into_iter().for_each(|done| drop(done.send(caught_up.clone())));
+        }
     }
 
     /// Commits all jobs, in one transaction unless the engine gives one up half-way (a full disk): then the jobs after it get a
@@ -350,15 +356,25 @@ impl<E: Engine> Desk<E> {
     }
 }
 
-/// The changes that wait, [`BATCH`] at most, and what came behind them that is no change.
-fn gather(first: Message, messages: &mut mpsc::Receiver<Message>) -> (VecDeque<Box<dyn Job>>, Option<Message>) {
-    let (mut jobs, mut next) = (VecDeque::new(), Some(first));
+/// What waits at one moment.
+struct Gathered {
+    jobs: VecDeque<Box<dyn Job>>,
+    /// Who waits for a look at what others have written.
+    looks: Vec<Done>,
+    /// What came behind them that is neither.
+    then: Option<Message>,
+}
+
+/// The changes and looks that wait, [`BATCH`] at most.
+fn gather(first: Message, messages: &mut mpsc::Receiver<Message>) -> Gathered {
+    let (mut jobs, mut looks, mut next) = (VecDeque::new(), Vec::new(), Some(first));
     while let Some(message) = next {
         match message {
             Message::Change(job) => jobs.push_back(job),
-            other => return (jobs, Some(other)),
+            Message::CatchUp(done) => looks.push(done),
+            other => return Gathered { jobs, looks, then: Some(other) },
         }
-        next = if jobs.len() < BATCH { messages.try_recv().ok() } else { None };
+        next = if jobs.len() + looks.len() < BATCH { messages.try_recv().ok() } else { None };
     }
-    (jobs, None)
+    Gathered { jobs, looks, then: None }
 }

@@ -80,20 +80,20 @@ impl SpireAuthority {
         Above::parse(&bundle, &self.trust_domain)
     }
 
-    async fn publish(&self, key: types::JwtKey) -> Result<(), UpstreamError> {
+    async fn publish(&self, key: types::JwtKey) -> Result<(), SpireError> {
         let asked = PublishJwtAuthorityRequest { jwt_authority: Some(key) };
         let call = async { self.session().await?.bundles().publish_jwt_authority(asked).await.map_err(refused) };
-        Ok(self.ask("failed to push JWT authority", call).await.map(drop)?)
+        self.ask("failed to push JWT authority", call).await.map(drop)
     }
 
     /// Whether it was taken: a server of SPIRE's takes none.
-    async fn publish_wit(&self, key: types::WitKey) -> Result<bool, UpstreamError> {
+    async fn publish_wit(&self, key: types::WitKey) -> Result<bool, SpireError> {
         let asked = PublishWitAuthorityRequest { wit_authority: Some(key) };
         let call = async { self.session().await?.bundles().publish_wit_authority(asked).await.map_err(refused) };
         match self.ask("failed to push WIT authority", call).await {
             Ok(_) => Ok(true),
             Err(error) if error.is_unimplemented() => Ok(false),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(error),
         }
     }
 
@@ -106,7 +106,9 @@ impl SpireAuthority {
         let answer = tokio::time::timeout(DEADLINE, call).await.unwrap_or(Err(SpireError::Late));
         answer.map(Response::into_inner).map_err(|error| {
             // Whatever was wrong with the connection: the next call begins with an SVID and a bundle of then.
-            *self.held() = None;
+            if !error.is_refusal() {
+                *self.held() = None;
+            }
             error.at(what)
         })
     }

@@ -47,6 +47,7 @@ impl BundleApi {
         let key_id = key.as_ref().map(|key| key.key_id.clone()).unwrap_or_default();
         let refused = |status| server.audit.refused(by.caller(), &method, &key_id, status);
         let missing = || Status::invalid_argument(format!("missing {noun} authority"));
+        let by = &server.downstream_again(by).map_err(refused)?;
         let key = key.ok_or_else(|| refused(missing()))?;
         let judged = PublishedKey::judge(by, kind, &key, server.now_unix(), server.ca.longest_published_life());
         let judged = judged.map_err(|error| refused(status(error, noun)))?;

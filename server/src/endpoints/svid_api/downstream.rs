@@ -22,6 +22,7 @@ impl SvidApi {
         let server = &self.0;
         server.limits.signing(by.caller().address(), 1).await?;
         let refused = |status| server.audit.refused(by.caller(), "NewDownstreamX509CA", by.id(), status);
+        let by = &server.downstream_again(by).map_err(refused)?;
         let csr = Csr::parse(&request.csr).map_err(|error| refused(bad_request(&error)))?;
         let ca = CaToSign::of(by, &csr, request.preferred_ttl);
         let issued = server.ca.sign_downstream_ca(ca, server.now_unix()).await;

@@ -1,12 +1,18 @@
 //! What happens in one commit or not at all, and what happens once.
 
-use super::{Fixture, administrator, device, listen, told};
+use ironroot_api::TrustDomain;
+use ironroot_api::bundle::Bundle;
+use ironroot_api::pb::types;
+
+use super::{Fixture, administrator, device, entry, listen, td, told};
 use crate::devices::DuplicateSerials;
 use crate::facts::agent::AgentRecord;
 use crate::facts::device::DeviceState;
+use crate::facts::entry::{NewEntry, RegistrationEntry};
 use crate::facts::older_state::{Evidence, OlderState};
+use crate::federation::{DeleteMode, Federation};
 use crate::registry::{AgentStanding, Registry};
-use crate::store::{Changed, ShownToken, StoreError, Transaction};
+use crate::store::{Changed, SLICE, ShownToken, StoreError, Transaction};
 
 #[tokio::test]
 async fn a_device_is_banned_with_all_its_agents_or_not_at_all() {
@@ -55,6 +61,66 @@ async fn of_a_hundred_redemptions_of_one_token_exactly_one_wins() {
         assert_eq!((won.len(), lost), (1, vec![ShownToken::Unknown; 99]));
         assert_eq!(fixture.store.join_token("once", 99).await.expect("store works"), ShownToken::Unknown);
     }
+}
+
+/// How many rows the largest commit has in the log behind that revision, and how many all have.
+fn logged_behind(fixture: &Fixture, revision: i64) -> (i64, i64) {
+    let commits =
+        format!("(SELECT count(*) AS rows_of_it FROM changes WHERE revision > {revision} GROUP BY id) AS commits");
+    let number = |what: &str| fixture.number(&format!("SELECT coalesce({what}(rows_of_it), 0) FROM {commits}"));
+    (number("max"), number("sum"))
+}
+
+#[tokio::test]
+async fn a_sweep_of_many_rows_lets_others_have_their_turn_after_each_slice_and_ends_with_the_last() {
+    for fixture in Fixture::of_each_engine() {
+        let (many, store, by) = (2 * SLICE + 1, &fixture.store, administrator());
+        let registry = Registry::load(store.clone()).await.expect("loads");
+        let federation = Federation::load(store.clone()).await.expect("loads");
+        let other = TrustDomain::new("other").expect("legal");
+        let wire = types::Bundle { trust_domain: other.to_string(), ..Default::default() };
+        federation.set_bundle(&by, Bundle::from_pb(&wire).expect("legal")).await.expect("set");
+        let add_entries = async |named: &'static str| {
+            let add = move |tx: &Transaction<'_>| (0..many).try_for_each(|number| tx.add_entry(&ending(named, number)));
+            store.change::<_, StoreError>(add).await.expect("added");
+        };
+        let add_agents = move |tx: &Transaction<'_>| {
+            let agent = |number| AgentRecord {
+                not_after: 1,
+                can_reattest: true,
+                ..AgentRecord::example(&format!("a{number}"))
+            };
+            (0..many).try_for_each(|number| tx.put_agent(&agent(number)).map(drop))
+        };
+        store.change::<_, StoreError>(add_agents).await.expect("added");
+        let now = || fixture.number("SELECT revision FROM revision");
+
+        add_entries("ended").await;
+        let before = now();
+        assert_eq!(registry.prune_expired_entries(5).await.expect("swept"), many as usize);
+        assert_eq!(logged_behind(&fixture, before), (SLICE, many));
+        let before = now();
+        assert_eq!(registry.prune_expired_agents(5, false).await.expect("swept"), many as usize);
+        assert_eq!(logged_behind(&fixture, before), (SLICE, many));
+        add_entries("asking").await;
+        let before = now();
+        federation.delete_bundle(&by, &other, DeleteMode::Dissociate).await.expect("goes");
+        assert_eq!(logged_behind(&fixture, before), (SLICE, many + 1), "the bundle with the last of them");
+        registry.prune_expired_entries(5).await.expect("swept");
+        federation.set_bundle(&by, Bundle::from_pb(&wire).expect("legal")).await.expect("set");
+        add_entries("going").await;
+        let before = now();
+        federation.delete_bundle(&by, &other, DeleteMode::Delete).await.expect("goes");
+        assert_eq!(logged_behind(&fixture, before), (SLICE, many + 1));
+        assert_eq!(fixture.number("SELECT (SELECT count(*) FROM entries) + (SELECT count(*) FROM agents)"), 0);
+    }
+}
+
+/// An entry that asks for another trust domain's bundle and ends soon.
+fn ending(named: &str, number: i64) -> RegistrationEntry {
+    let id = format!("{named}{number}");
+    let wire = types::Entry { expires_at: 5, federates_with: vec!["other".into()], ..entry(&id) };
+    NewEntry::from_pb(&wire, &td()).expect("legal").register(id, 1)
 }
 
 #[tokio::test]

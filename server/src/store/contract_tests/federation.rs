@@ -6,7 +6,8 @@ use ironroot_api::pb::types;
 use ironroot_api::pb::types::federation_relationship::BundleEndpointProfile;
 
 use super::{Fixture, administrator, entry, listen, told};
-use crate::federation::{DeleteMode, Federation, FederationError, MAX_TRUST_DOMAINS};
+use crate::facts::federation::{EndpointProfile, EndpointUrl, FederationRelationship};
+use crate::federation::{DeleteMode, Federation, FederationError, FetchedBundle, MAX_TRUST_DOMAINS};
 use crate::registry::{EntryFilter, Registry, RegistryError};
 use crate::store::{Changed, Transaction};
 
@@ -27,6 +28,15 @@ fn relationship(name: &str, url: &str) -> types::FederationRelationship {
             endpoint_spiffe_id: format!("spiffe://{name}/spire/server"),
         })),
         trust_domain_bundle: None,
+    }
+}
+
+/// The same, as it is asked for.
+fn asked(name: &str, url: &str) -> FederationRelationship {
+    FederationRelationship {
+        trust_domain: other(name),
+        url: EndpointUrl::parse(url).expect("legal"),
+        profile: EndpointProfile::HttpsSpiffe(other(name).server_id()),
     }
 }
 
@@ -120,6 +130,32 @@ async fn a_bundle_that_entries_ask_for_goes_as_its_mode_says_or_not_at_all() {
         delete(DeleteMode::Restrict).await.expect("nobody asks for it");
         assert_eq!(registry.count_entries(&EntryFilter::default()), 2);
         assert_eq!(fixture.number("SELECT count(*) FROM entry_federations"), 0);
+    }
+}
+
+#[tokio::test]
+async fn what_was_being_fetched_when_its_relationship_was_deleted_or_moved_is_left_aside() {
+    for fixture in Fixture::of_each_engine() {
+        let by = administrator();
+        let configured = asked("configured", "https://configured.test/");
+        let federation = Federation::load_beside(fixture.store.clone(), vec![configured.clone()]).await.expect("loads");
+        let fetched = |of: &FederationRelationship| FetchedBundle::read(of, br#"{"keys":[]}"#).expect("a document");
+        let take_in = async |of: &FederationRelationship| federation.take_in(fetched(of)).await;
+        federation.create_relationship(&by, &relationship("other", "https://other.test/")).await.expect("created");
+        let before = asked("other", "https://other.test/");
+        take_in(&before).await.expect("its relationship stands");
+        // As an administrator does it to be rid of a trust domain.
+        federation.delete_relationship(&by, &other("other")).await.expect("deleted");
+        federation.delete_bundle(&by, &other("other"), DeleteMode::Restrict).await.expect("deleted");
+        let refused = take_in(&before).await.expect_err("nobody wants it any more");
+        assert!(matches!(refused, FederationError::NoLongerManaged), "{refused}");
+        assert!(federation.bundle(&other("other")).is_none(), "it does not come back");
+        federation.create_relationship(&by, &relationship("other", "https://moved.test/")).await.expect("created");
+        assert!(matches!(take_in(&before).await, Err(FederationError::NoLongerManaged)), "it is shown elsewhere");
+        take_in(&asked("other", "https://moved.test/")).await.expect("by its address of now");
+        take_in(&configured).await.expect("the configuration's is stored nowhere");
+        let elsewhere = take_in(&asked("configured", "https://other.test/")).await;
+        assert!(matches!(elsewhere, Err(FederationError::NoLongerManaged)));
     }
 }
 

@@ -4,7 +4,7 @@ use crate::facts::agent::AgentRecord;
 use ironroot_api::SpiffeId;
 use ironroot_attest::{Selector, SelectorSet};
 
-use super::{Facts, Row, Transaction, Value};
+use super::{Facts, Row, SLICE, Transaction, Value};
 use crate::store::{Changed, StoreError};
 
 const COLUMNS: &str =
@@ -97,12 +97,12 @@ impl Transaction<'_> {
     }
 
     /// Removes agents that can attest again (`tofu`: and those that cannot), are not banned, and whose certificates ended before that
-    /// time; returns their IDs.
+    /// time, a slice at most; returns their IDs.
     pub fn remove_agents_ended_before(&self, time: i64, tofu: bool) -> Result<Vec<SpiffeId>, StoreError> {
         let remove =
-            "DELETE FROM agents WHERE (can_reattest OR ?2) AND NOT banned AND not_after < ?1 AND new_not_after < ?1
-                      RETURNING spiffe_id";
-        let removed = ids(self.sql.all(remove, &[&time, &tofu], |row| row.get(0))?)?;
+            "DELETE FROM agents WHERE spiffe_id IN (SELECT spiffe_id FROM agents WHERE (can_reattest OR ?2) AND NOT banned
+                      AND not_after < ?1 AND new_not_after < ?1 LIMIT ?3) RETURNING spiffe_id";
+        let removed = ids(self.sql.all(remove, &[&time, &tofu, &SLICE], |row| row.get(0))?)?;
         self.note_agents(&removed);
         Ok(removed)
     }

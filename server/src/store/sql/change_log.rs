@@ -5,7 +5,7 @@
 
 use uuid::Uuid;
 
-use super::{Facts, Row, Session};
+use super::{Facts, Row, Session, Value};
 use crate::store::StoreError;
 use crate::store::changed::Changed;
 use crate::store::feed::{Break, LogPage, PAGE, Position};
@@ -14,18 +14,48 @@ use crate::store::feed::{Break, LogPage, PAGE, Position};
 /// newest row proves to followers where they stand.
 pub(in crate::store) const MAX_CHANGES: i64 = 10_000;
 
+/// Rows of the log that one statement writes, while there are as many: few statements, each parsed once, and few answers to wait for
+/// while the counter is locked.
+const ROWS_AT_ONCE: [usize; 3] = [64, 8, 1];
+
 /// Writes a row for each of the changes, and forgets rows beyond [`MAX_CHANGES`]. Returns the random ID that they have in common.
 pub(in crate::store) fn append(sql: Session<'_>, changes: &[Changed]) -> Result<[u8; 16], StoreError> {
     let count = i64::try_from(changes.len()).expect("changes fit in memory");
     let take = "UPDATE revision SET revision = revision + ?1 RETURNING revision";
     let last: i64 = sql.one(take, &[&count], |row| row.get(0))?;
     let id = Uuid::new_v4().into_bytes();
-    let add = "INSERT INTO changes (revision, id, kind, key) VALUES (?1, ?2, ?3, ?4)";
-    for (revision, changed) in (last - count + 1..).zip(changes) {
-        sql.execute(add, &[&revision, &id, &changed.kind(), &changed.key()])?;
+    let (mut from, mut rest) = (last - count + 1, changes);
+    for size in ROWS_AT_ONCE {
+        let add = insert_rows(size);
+        while let Some((now, later)) = rest.split_at_checked(size) {
+            add_rows(sql, &add, &id, from, now)?;
+            (from, rest) = (from + now.len() as i64, later);
+        }
     }
     sql.execute("DELETE FROM changes WHERE revision <= ?1", &[&(last - MAX_CHANGES)])?;
     Ok(id)
+}
+
+fn insert_rows(count: usize) -> String {
+    let row = |at: usize| format!("(?{}, ?1, ?{}, ?{})", 3 * at + 2, 3 * at + 3, 3 * at + 4);
+    let rows: Vec<_> = (0..count).map(row).collect();
+    format!("INSERT INTO changes (revision, id, kind, key) VALUES {}", rows.join(", "))
+}
+
+/// Writes rows from that revision on, with the statement for as many.
+fn add_rows(
+    sql: Session<'_>,
+    statement: &str,
+    id: &[u8; 16],
+    from: i64,
+    changes: &[Changed],
+) -> Result<(), StoreError> {
+    let rows: Vec<_> = (from..).zip(changes).map(|(revision, one)| (revision, one.kind(), one.key())).collect();
+    let mut values: Vec<&dyn Value> = vec![id];
+    for (revision, kind, key) in &rows {
+        values.extend([revision as &dyn Value, kind, key]);
+    }
+    sql.execute(statement, &values).map(drop)
 }
 
 impl Facts<'_> {

@@ -1,10 +1,12 @@
 //! Registration entries.
 
+use std::collections::BTreeSet;
+
 use crate::facts::entry::{EntryRow, NewEntry, RegistrationEntry};
-use ironroot_api::SpiffeId;
+use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_shell::describe;
 
-use super::{Facts, Row, Transaction};
+use super::{Facts, Row, SLICE, Transaction, Value};
 use crate::store::{Changed, StoreError};
 
 /// An entry's columns, behind its place in lists.
@@ -84,28 +86,30 @@ impl Transaction<'_> {
 
     /// Removes an entry; false if there is none of that ID.
     pub fn remove_entry(&self, id: &str) -> Result<bool, StoreError> {
-        let remove = "DELETE FROM entries WHERE id = ?1 RETURNING id, spiffe_id";
-        Ok(!self.removed(self.sql.all(remove, &[&id], id_and_subject)?)?.is_empty())
+        Ok(self.remove_entries("id = ?1", &[&id])? == 1)
     }
 
-    /// Removes the entries that have ended; returns their IDs.
-    pub fn remove_expired_entries(&self, now_unix: i64) -> Result<Vec<String>, StoreError> {
-        let remove = "DELETE FROM entries WHERE expires_at <> 0 AND expires_at <= ?1 RETURNING id, spiffe_id";
-        self.removed(self.sql.all(remove, &[&now_unix], id_and_subject)?)
+    /// Removes entries that have ended, a slice at most; how many.
+    pub fn remove_expired_entries(&self, now_unix: i64) -> Result<usize, StoreError> {
+        let ended = "id IN (SELECT id FROM entries WHERE expires_at <> 0 AND expires_at <= ?1 LIMIT ?2)";
+        self.remove_entries(ended, &[&now_unix, &SLICE])
     }
 
-    /// Notes that entries are gone, and what goes with them; their IDs.
-    fn removed(&self, entries: Vec<(String, String)>) -> Result<Vec<String>, StoreError> {
-        for (id, spiffe_id) in &entries {
-            self.note(Changed::Entry(id.clone()));
-            self.settle_keys_of(spiffe_id)?;
-        }
-        Ok(entries.into_iter().map(|(id, _)| id).collect())
+    /// Removes entries that ask for the bundle of that trust domain, a slice at most; how many.
+    pub(crate) fn remove_entries_federated_with(&self, trust_domain: &TrustDomain) -> Result<usize, StoreError> {
+        let asking = "id IN (SELECT entry_id FROM entry_federations WHERE trust_domain = ?1 LIMIT ?2)";
+        self.remove_entries(asking, &[&trust_domain.as_str(), &SLICE])
     }
-}
 
-fn id_and_subject(row: &Row<'_>) -> Result<(String, String), StoreError> {
-    Ok((row.get(0)?, row.get(1)?))
+    /// Removes the entries of which that is true, and what goes with them; how many.
+    fn remove_entries(&self, which: &str, values: &[&dyn Value]) -> Result<usize, StoreError> {
+        let remove = format!("DELETE FROM entries WHERE {which} RETURNING {COLUMNS}");
+        let removed = self.sql.all(&remove, values, |row| Ok(found(row)?.1))?;
+        removed.iter().for_each(|entry| self.note(Changed::Entry(entry.id().to_owned())));
+        let lower: BTreeSet<_> = removed.iter().filter(|one| one.downstream()).map(|one| one.spiffe_id()).collect();
+        lower.into_iter().try_for_each(|id| self.settle_keys_of(id.as_str()))?;
+        Ok(removed.len())
+    }
 }
 
 fn found(row: &Row<'_>) -> Result<(i64, RegistrationEntry), StoreError> {

@@ -1,6 +1,6 @@
 //! Join tokens: secrets that let one agent attest, once.
 
-use super::{Facts, Transaction};
+use super::{Facts, SLICE, Transaction};
 use crate::store::{ShownToken, StoreError};
 
 impl Facts<'_> {
@@ -34,9 +34,10 @@ impl Transaction<'_> {
         Ok(shown)
     }
 
-    /// Removes the tokens that expired unused; returns them.
+    /// Removes tokens that expired unused, a slice at most; returns them.
     pub fn remove_join_tokens_expired_at(&self, now_unix: i64) -> Result<Vec<String>, StoreError> {
-        let remove = "DELETE FROM join_tokens WHERE expires_at <= ?1 RETURNING token";
-        self.sql.all(remove, &[&now_unix], |row| row.get(0))
+        let remove = "DELETE FROM join_tokens
+                      WHERE token IN (SELECT token FROM join_tokens WHERE expires_at <= ?1 LIMIT ?2) RETURNING token";
+        self.sql.all(remove, &[&now_unix, &SLICE], |row| row.get(0))
     }
 }

@@ -39,8 +39,9 @@ impl<E: Engine> Desk<E> {
             Err(why) => Err(StoreError::OutcomeUnknown(Arc::new(why.clone()))),
         };
         let Some(Unfollowed { batch, .. }) = self.unfollowed.take() else { return };
-        batch.answer(&fate);
+        // Whoever is answered may go to another server with what it was given: that one has heard of it by then, if words are not lost.
         self.engine.tell_others();
+        batch.answer(&fate);
     }
 
     /// Says that it is not known whether it is in force.

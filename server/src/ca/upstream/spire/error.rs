@@ -77,10 +77,25 @@ pub enum IdentityError {
 impl SpireError {
     /// Whether the server above does not offer what it was asked for.
     pub(super) fn is_unimplemented(&self) -> bool {
+        self.code() == Some(Code::Unimplemented)
+    }
+
+    /// Whether it does not do this one thing, so that it may do the next one on the same connection.
+    pub(super) fn is_refusal(&self) -> bool {
+        self.has_no_room()
+            || matches!(self.code(), Some(Code::InvalidArgument | Code::FailedPrecondition | Code::AlreadyExists))
+    }
+
+    /// Whether it has as much as it takes: the next one is refused as this one.
+    pub(super) fn has_no_room(&self) -> bool {
+        self.code() == Some(Code::ResourceExhausted)
+    }
+
+    fn code(&self) -> Option<Code> {
         match self {
-            Self::Refused(status) => status.code() == Code::Unimplemented,
-            Self::During { why, .. } => why.is_unimplemented(),
-            _ => false,
+            Self::Refused(status) => Some(status.code()),
+            Self::During { why, .. } => why.code(),
+            _ => None,
         }
     }
 

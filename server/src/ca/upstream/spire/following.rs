@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
 use super::above::has_key;
-use super::{Above, SpireAuthority};
+use super::{Above, SpireAuthority, SpireError};
 use crate::ca::bundle::{TokenKey, TrustBundle};
 use crate::ca::performer::KEEP_EXPIRED_FOR;
 use crate::ca::published::TokenKind;
@@ -18,27 +18,50 @@ use crate::facts::tier::{TierAuthority, TierOrigin};
 /// How often the bundle above is looked at. Source: SPIRE `upstreamPollFreq`.
 const POLL: Duration = Duration::from_secs(5);
 
+/// How the last look went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Link {
+    Works,
+    /// All is followed, and a key from here is not taken.
+    Refuses,
+    Fails,
+}
+
 /// Goes on for as long as it is polled: every few seconds, and when the bundle here has changed.
 pub(in crate::ca::upstream) async fn follow(server: &SpireAuthority, followers: Followers) {
     let mut bundle = followers.published.bundle();
-    let (mut fails, mut takes_wit_keys) = (false, true);
+    let (mut link, mut takes_wit_keys) = (Link::Works, true);
     loop {
         let own = bundle.borrow_and_update().clone();
         // Another server may answer by now.
-        takes_wit_keys |= fails;
+        takes_wit_keys |= link == Link::Fails;
         let met = meet(server, &followers, &own, &mut takes_wit_keys).await;
-        match &met {
-            Ok(()) if fails => info!(upstream = ?server, "the upstream server answers again"),
-            Err(error) if !fails => {
-                let why = "what the upstream server has is not known; it is tried again";
-                warn!(upstream = ?server, error = error as &dyn std::error::Error, "{why}");
-            }
-            Err(error) => debug!(upstream = ?server, error = error as &dyn std::error::Error, "the same again"),
-            Ok(()) => {}
-        }
-        fails = met.is_err();
-        rest(&mut bundle, fails).await;
+        link = tell(server, link, &met);
+        rest(&mut bundle, link == Link::Fails).await;
     }
+}
+
+/// In the log once for each turn; how the link is now.
+fn tell(server: &SpireAuthority, before: Link, met: &Result<Refused, UpstreamError>) -> Link {
+    let (link, error) = match met {
+        Ok(Refused(None)) => (Link::Works, None),
+        Ok(Refused(Some(error))) => (Link::Refuses, Some(error as &dyn std::error::Error)),
+        Err(error) => (Link::Fails, Some(error as &dyn std::error::Error)),
+    };
+    match link {
+        _ if link == before => error.iter().for_each(|error| debug!(upstream = ?server, error, "the same again")),
+        Link::Works => info!(upstream = ?server, "the upstream server answers again, and has all keys from here"),
+        Link::Refuses => warn!(
+            upstream = ?server,
+            error,
+            "the upstream server does not take every key of this server and of those below it: tokens of such a key are good \
+             below this server; it is tried again"
+        ),
+        Link::Fails => {
+            warn!(upstream = ?server, error, "what the upstream server has is not known; it is tried again")
+        }
+    }
+    link
 }
 
 /// Until it is time to look again. What changes here does not hurry a server that does not answer.
@@ -55,29 +78,83 @@ async fn meet(
     followers: &Followers,
     own: &TrustBundle,
     takes_wit_keys: &mut bool,
-) -> Result<(), UpstreamError> {
+) -> Result<Refused, UpstreamError> {
     let above = server.above().await?;
     let known = followers.store.tier_authorities().await.map_err(KeepError::from)?.authorities;
     let now = (followers.now)();
-    for key in unpublished(TokenKind::Jwt, &own.jwt_authorities, &above, &known, now) {
-        let key_id = key.key_id.clone();
-        server.publish(key).await?;
-        info!(key_id, "a key of JWT-SVIDs is published upstream");
+    let jwt_keys = unpublished(TokenKind::Jwt, &own.jwt_authorities, &above, &known, now);
+    let wit_keys = unpublished(TokenKind::Wit, &own.wit_authorities, &above, &known, now);
+    // A taint, a revocation or a new root waits for nobody's key.
+    let taken = take_in_all(followers, above.authorities, &known).await;
+    let published = publish(server, jwt_keys, wit_keys, takes_wit_keys).await;
+    taken.and(published)
+}
+
+/// The first key that the server above does not take, by its words; all others were tried.
+#[derive(Debug, Default)]
+struct Refused(Option<SpireError>);
+
+impl Refused {
+    /// Whether the key was published; an error if no other is worth a try now.
+    fn note<T>(&mut self, key_id: &str, published: Result<T, SpireError>) -> Result<Option<T>, SpireError> {
+        match published {
+            Ok(done) => Ok(Some(done)),
+            Err(error) if error.is_refusal() => {
+                debug!(key_id, error = &error as &dyn std::error::Error, "the upstream server refuses a key");
+                self.0.get_or_insert(error);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
-    for key in unpublished(TokenKind::Wit, &own.wit_authorities, &above, &known, now) {
-        if !*takes_wit_keys {
+
+    fn has_no_room(&self) -> bool {
+        self.0.as_ref().is_some_and(SpireError::has_no_room)
+    }
+}
+
+/// Publishes each key. One that is refused says nothing of the others, unless there is no room for more.
+async fn publish(
+    server: &SpireAuthority,
+    jwt_keys: Vec<types::JwtKey>,
+    wit_keys: Vec<types::JwtKey>,
+    takes_wit_keys: &mut bool,
+) -> Result<Refused, UpstreamError> {
+    let mut refused = Refused::default();
+    for key in jwt_keys {
+        let key_id = key.key_id.clone();
+        if refused.note(&key_id, server.publish(key).await)?.is_some() {
+            info!(key_id, "a key of JWT-SVIDs is published upstream");
+        }
+        if refused.has_no_room() {
+            return Ok(refused);
+        }
+    }
+    for key in wit_keys {
+        if !*takes_wit_keys || refused.has_no_room() {
             break;
         }
         let types::JwtKey { public_key, key_id, expires_at, tainted } = key;
-        *takes_wit_keys =
-            server.publish_wit(types::WitKey { public_key, key_id: key_id.clone(), expires_at, tainted }).await?;
-        match *takes_wit_keys {
-            true => info!(key_id, "a key of WIT-SVIDs is published upstream"),
-            false => debug!("the upstream server takes no keys of WIT-SVIDs: tokens are good below this server"),
+        let key = types::WitKey { public_key, key_id: key_id.clone(), expires_at, tainted };
+        match refused.note(&key_id, server.publish_wit(key).await)? {
+            Some(true) => info!(key_id, "a key of WIT-SVIDs is published upstream"),
+            Some(false) => {
+                *takes_wit_keys = false;
+                debug!("the upstream server takes no keys of WIT-SVIDs: tokens are good below this server");
+            }
+            None => {}
         }
     }
-    leave_tainted(followers, &above.authorities, &known).await?;
-    Ok(take_in(followers, above.authorities).await?)
+    Ok(refused)
+}
+
+async fn take_in_all(
+    followers: &Followers,
+    told: Vec<TierAuthority>,
+    known: &[TierAuthority],
+) -> Result<(), UpstreamError> {
+    leave_tainted(followers, &told, known).await?;
+    Ok(take_in(followers, told).await?)
 }
 
 /// Has the CA here hang on no root that is called tainted above, before the bundle here says so: who reads that replaces SVIDs, and the new
@@ -123,7 +200,7 @@ fn tainted_roots(authorities: &[TierAuthority]) -> Vec<String> {
     tainted.filter_map(TierAuthority::subject_key_id).collect()
 }
 
-/// Keys of this server and of those below it that the server above has never had. One that it has no more was revoked there.
+/// Keys of this server, then of those below it, that the server above has never had. One that it has no more was revoked there.
 fn unpublished(
     kind: TokenKind,
     own: &[TokenKey],
@@ -144,12 +221,16 @@ fn unpublished(
         expires_at: key.not_after_unix,
         tainted: false,
     };
-    own.iter().filter(is_new).map(wire).collect()
+    let below: Vec<_> = known.iter().filter(|one| matches!(one.origin, TierOrigin::Below(_))).cloned().collect();
+    let mut new: Vec<_> = own.iter().filter(is_new).map(wire).collect();
+    new.sort_by_key(|key| has_key(kind, &below, &key.key_id));
+    new
 }
 
 #[cfg(test)]
 mod tests {
     use ironroot_api::TrustDomain;
+    use tonic::{Code, Status};
 
     use super::*;
     use crate::ca::upstream::roots::above;
@@ -168,8 +249,8 @@ mod tests {
     fn a_key_is_published_above_once_and_neither_when_it_was_revoked_there_nor_when_it_is_over() {
         let below = || TierOrigin::Below(TrustDomain::new("td").unwrap().server_id().into());
         let own = [
-            key("own", 100, false),
             key("below", 100, false),
+            key("own", 100, false),
             key("there", 100, false),
             key("revoked", 100, false),
             key("over", 10, false),
@@ -180,8 +261,24 @@ mod tests {
         let published = |kind| -> Vec<_> {
             unpublished(kind, &own, &there, &known, 10).into_iter().map(|key| key.key_id).collect()
         };
-        assert_eq!(published(TokenKind::Jwt), ["own", "below"]);
+        assert_eq!(published(TokenKind::Jwt), ["own", "below"], "the own ones first: there may be no room for all");
         let as_wit_keys = published(TokenKind::Wit);
-        assert_eq!(as_wit_keys, ["own", "below", "there", "revoked"], "those were keys of JWT-SVIDs");
+        assert_eq!(as_wit_keys, ["below", "own", "there", "revoked"], "those were keys of JWT-SVIDs");
+    }
+
+    #[test]
+    fn a_key_that_is_refused_keeps_no_other_from_being_published_and_a_server_that_is_away_does() {
+        let said = |code| Err::<(), _>(SpireError::Refused(Status::new(code, "no")).at("failed to push JWT authority"));
+        let mut refused = Refused::default();
+        assert_eq!(refused.note("good", Ok(())).unwrap(), Some(()));
+        assert_eq!(refused.note("its ID is taken", said(Code::InvalidArgument)).unwrap(), None);
+        assert!(refused.0.is_some() && !refused.has_no_room());
+        assert_eq!(refused.note("the next", Ok(())).unwrap(), Some(()));
+        for code in [Code::Unavailable, Code::PermissionDenied, Code::Internal, Code::Unknown] {
+            assert!(refused.note("any", said(code)).is_err());
+        }
+        let mut full = Refused::default();
+        assert_eq!(full.note("one too many", said(Code::ResourceExhausted)).unwrap(), None);
+        assert!(full.has_no_room());
     }
 }
