@@ -52,7 +52,7 @@ pub enum WebError {
     Answer(String, #[source] WebQuestionError),
     #[error("{0} answers with the status {1}")]
     Status(String, u16),
-    /// Longer than [`DEADLINE`].
+    /// It takes too long.
     #[error("no answer within {} seconds", DEADLINE.as_secs())]
     Late,
     #[error("it redirects to where nothing is fetched from")]

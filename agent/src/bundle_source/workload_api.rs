@@ -31,7 +31,7 @@ pub enum WorkloadApiError {
     /// The stream ended.
     #[error("the Workload API ended the stream without an answer")]
     Ended,
-    /// Longer than [`DEADLINE`].
+    /// It takes too long.
     #[error("no answer within {} seconds", DEADLINE.as_secs())]
     Late,
     /// It serves another trust domain's workloads.

@@ -17,7 +17,7 @@ use procfs::{ProcessCGroup, ProcessCGroups};
 use super::untold::ContainerUntold;
 
 /// Hexadecimal digits of a container's ID. Source: SPIRE.
-pub(super) const ID_DIGITS: usize = 64;
+const ID_DIGITS: usize = 64;
 /// Where kubelets keep their pods.
 const KUBEPODS: &str = "kubepods";
 /// What kind gives its kubelets for a cgroupRoot.

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use super::kubelet::KubeletError;
-use super::place::ID_DIGITS;
 use super::question::QuestionError;
 
 /// Most selectors of one container or pod. A pod in a cluster has some fifty.
@@ -70,7 +69,7 @@ pub enum ContainerUntold {
     )]
     StrangePod(String),
     /// Nothing says which container of the pod it is in.
-    #[error("its control group {0:?} is a pod's, and no container's with an ID of {ID_DIGITS} digits")]
+    #[error("its control group {0:?} is a pod's, and no container's that has an ID")]
     NoContainer(String),
     /// The kubelet contradicts itself.
     #[error("the kubelet knows two pods with the container {0}")]
