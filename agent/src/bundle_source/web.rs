@@ -59,6 +59,8 @@ pub enum WebError {
     Redirect(#[source] OtherUrlError),
     #[error("{0} redirects and does not say whereto")]
     RedirectNowhere(String),
+    #[error("{0} redirects, and behind a socket there is nowhere else to ask")]
+    RedirectOfASocket(String),
     #[error("it redirects more than {MAX_REDIRECTS} times")]
     TooManyRedirects,
 }
@@ -136,7 +138,7 @@ async fn ask_over(socket: PathBuf, url: &SocketUrl, path: String) -> Result<Byte
     let authority = url.uri.authority().map_or("localhost", |authority| authority.as_str());
     match question(authority, &path).ask(stream).await.map_err(|why| WebError::Answer(place.clone(), why))? {
         WebAnswer::Document(bytes) => Ok(bytes),
-        WebAnswer::Elsewhere(_) => Err(WebError::RedirectNowhere(place)),
+        WebAnswer::Elsewhere(_) => Err(WebError::RedirectOfASocket(place)),
         WebAnswer::Status(status) => Err(WebError::Status(place, status.as_u16())),
     }
 }

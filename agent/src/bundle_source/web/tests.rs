@@ -131,6 +131,21 @@ async fn a_program_behind_a_socket_is_told_what_spires_agent_tells_it() {
 }
 
 #[tokio::test]
+async fn a_program_behind_a_socket_leads_nowhere_else() {
+    let directory = tempfile::tempdir().expect("directory");
+    let socket = directory.path().join("b.sock");
+    let listener = UnixListener::bind(&socket).expect("bound");
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("asked");
+        let _ = stream.read(&mut [0; 4096]).await;
+        let _ = stream.write_all(redirect("http://elsewhere/").as_bytes()).await;
+    });
+    let url = SocketUrl::parse("http://bundles/").expect("legal");
+    let refused = fetch_over(&socket, &url, &occasion(&TrustedTime::new())).await.expect_err("a redirect");
+    assert!(matches!(&refused, WebError::RedirectOfASocket(place) if place.ends_with("b.sock")), "{refused}");
+}
+
+#[tokio::test]
 async fn where_nobody_listens_it_is_said_who_was_to_be_asked() {
     let directory = tempfile::tempdir().expect("directory");
     let socket = directory.path().join("nobody.sock");
