@@ -19,7 +19,7 @@ mod verifier;
 pub use anchors::{AuthorityMark, BundleEnd, MAX_CHAIN, SvidRefusal, TrustAnchors, VerifiedSvid};
 pub use config::{
     ACME_TLS_ALPN, KeyExchanges, client_config, client_config_for, provider, server_config, server_config_for,
-    web_server_config, web_server_config_for,
+    web_client_config, web_server_config, web_server_config_for,
 };
 pub use key_exchange::key_exchange;
 pub use peer::TlsPeer;

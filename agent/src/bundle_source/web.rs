@@ -9,14 +9,15 @@ use std::time::Duration;
 use http::Uri;
 use http::uri::Scheme;
 use ironroot_api::certificate::Certificate;
+use ironroot_api::tls::{Judge, KeyExchanges, web_client_config};
 use ironroot_api::utc;
 use ironroot_shell::web::{
     ALPN, EndpointUrl, MAX_URL_BYTES, OtherUrlError, WebAnswer, WebQuestion, WebQuestionError, authorities,
 };
 use prost::bytes::Bytes;
 use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::client::danger::ServerCertVerifier;
+use rustls::{ClientConfig, Error, RootCertStore};
 use rustls_pki_types::{CertificateDer, InvalidDnsNameError, ServerName, UnixTime};
 use thiserror::Error as ThisError;
 use tokio::net::{TcpStream, UnixStream};
@@ -121,8 +122,7 @@ impl fmt::Display for SocketUrl {
 pub(super) async fn fetch(url: &EndpointUrl, occasion: &Occasion<'_>) -> Result<Bytes, WebError> {
     // It reads the files of a directory.
     let roots = tokio::task::spawn_blocking(authorities).await.unwrap_or_else(|_| RootCertStore::empty());
-    let config = client_config(roots, occasion)?;
-    let fetched = tokio::time::timeout(DEADLINE, follow(url.clone(), config)).await;
+    let fetched = tokio::time::timeout(DEADLINE, follow(url.clone(), WebTrust::new(roots, occasion)?)).await;
     fetched.unwrap_or(Err(WebError::Late))
 }
 
@@ -143,10 +143,10 @@ async fn ask_over(socket: PathBuf, url: &SocketUrl, path: String) -> Result<Byte
     }
 }
 
-async fn follow(mut url: EndpointUrl, config: Arc<ClientConfig>) -> Result<Bytes, WebError> {
+async fn follow(mut url: EndpointUrl, trust: WebTrust) -> Result<Bytes, WebError> {
     for _ in 0..=MAX_REDIRECTS {
         let place = format!("{}:{}", url.host(), url.port());
-        match ask(&url, &place, config.clone()).await? {
+        match ask(&url, &place, &trust).await? {
             WebAnswer::Document(bytes) => return Ok(bytes),
             WebAnswer::Elsewhere(Some(location)) => {
                 url = url.led_to(&location).map_err(|why| WebError::Redirect(OtherUrlError(why)))?;
@@ -158,12 +158,12 @@ async fn follow(mut url: EndpointUrl, config: Arc<ClientConfig>) -> Result<Bytes
     Err(WebError::TooManyRedirects)
 }
 
-async fn ask(url: &EndpointUrl, place: &str, config: Arc<ClientConfig>) -> Result<WebAnswer, WebError> {
+async fn ask(url: &EndpointUrl, place: &str, trust: &WebTrust) -> Result<WebAnswer, WebError> {
     let host = url.host();
     let name = ServerName::try_from(host.to_owned()).map_err(|why| WebError::Name(host.to_owned(), why))?;
     let tcp = TcpStream::connect((host, url.port())).await.map_err(|why| WebError::Connect(place.to_owned(), why))?;
-    let tls =
-        TlsConnector::from(config).connect(name, tcp).await.map_err(|why| WebError::Tls(place.to_owned(), why))?;
+    let connecting = TlsConnector::from(trust.proving(name.clone())).connect(name, tcp);
+    let tls = connecting.await.map_err(|why| WebError::Tls(place.to_owned(), why))?;
     let answer = question(url.authority(), url.path()).ask(tls).await;
     answer.map_err(|why| WebError::Answer(place.to_owned(), why))
 }
@@ -173,32 +173,28 @@ fn question<'a>(authority: &'a str, path: &'a str) -> WebQuestion<'a> {
     WebQuestion { authority, path, accept: "*/*", user_agent, max_bytes: MAX_BUNDLE_BYTES }
 }
 
-fn client_config(roots: RootCertStore, occasion: &Occasion<'_>) -> Result<Arc<ClientConfig>, WebError> {
-    let provider = occasion.exchanges.provider();
-    let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build();
-    let webpki = webpki.map_err(|_| WebError::NoWebAuthorities)?;
-    let verifier = ClockedWebTrust { webpki, time: occasion.time.clone() };
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .expect("the provider has TLS 1.3 suites")
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
-    config.alpn_protocols = vec![ALPN.to_vec()];
-    config.resumption = rustls::client::Resumption::disabled();
-    Ok(Arc::new(config))
-}
-
-/// A web server by its name and the web's authorities, at the time that this device takes it to be: a board without a clock starts in
-/// the past of every certificate, and none of them is younger than now. See `docs/trusted_time.md`.
-#[derive(Debug)]
-struct ClockedWebTrust {
+/// What a web server is judged by: the web's authorities, at the time that this device takes it to be. A board without a clock starts in the
+/// past of every certificate. See `docs/trusted_time.md`.
+#[derive(Clone, Debug)]
+struct WebTrust {
     webpki: Arc<WebPkiServerVerifier>,
     time: TrustedTime,
+    exchanges: KeyExchanges,
 }
 
-impl ClockedWebTrust {
-    /// When to judge the chain: what has ended by all that is known is judged then, and refused.
+impl WebTrust {
+    fn new(roots: RootCertStore, occasion: &Occasion<'_>) -> Result<Self, WebError> {
+        let (time, exchanges) = (occasion.time.clone(), occasion.exchanges);
+        let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), exchanges.provider()).build();
+        Ok(Self { webpki: webpki.map_err(|_| WebError::NoWebAuthorities)?, time, exchanges })
+    }
+
+    /// Dials whoever proves that name.
+    fn proving(&self, name: ServerName<'static>) -> Arc<ClientConfig> {
+        web_client_config(NamedWebServer { trust: self.clone(), name }, ALPN, self.exchanges)
+    }
+
+    /// When to judge a chain by its leaf: one that has ended by all that is known is judged now, and refused.
     fn at(&self, leaf: &CertificateDer<'_>) -> i64 {
         let moment = self.time.moment();
         let leaf = Certificate::parse(leaf).ok();
@@ -207,39 +203,18 @@ impl ClockedWebTrust {
     }
 }
 
-impl ServerCertVerifier for ClockedWebTrust {
-    fn verify_server_cert(
-        &self,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let at = Duration::from_secs(u64::try_from(self.at(leaf)).unwrap_or(0));
-        self.webpki.verify_server_cert(leaf, intermediates, name, ocsp, UnixTime::since_unix_epoch(at))
-    }
+/// The web server of that name.
+#[derive(Debug)]
+struct NamedWebServer {
+    trust: WebTrust,
+    name: ServerName<'static>,
+}
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.webpki.verify_tls12_signature(message, certificate, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.webpki.verify_tls13_signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.webpki.supported_verify_schemes()
+impl Judge for NamedWebServer {
+    /// rustls's own clock is passed over.
+    fn judge(&self, leaf: &CertificateDer<'_>, others: &[CertificateDer<'_>], _now_unix: i64) -> Result<(), Error> {
+        let at = Duration::from_secs(u64::try_from(self.trust.at(leaf)).unwrap_or(0));
+        self.trust.webpki.verify_server_cert(leaf, others, &self.name, &[], UnixTime::since_unix_epoch(at)).map(drop)
     }
 }
 

@@ -137,8 +137,9 @@ impl Synchronizer {
             Some(introduction) => introduction,
             None => self.introduction().await?,
         };
+        let by_what_is_held = matches!(introduction, Introduction::Known(_));
         let introduced = self.introduced(introduction).await;
-        if introduced.as_ref().is_err_and(SyncError::is_disbelief) {
+        if by_what_is_held && introduced.as_ref().is_err_and(SyncError::is_disbelief) {
             self.disbelieve();
         }
         let (channel, successor) = introduced?;

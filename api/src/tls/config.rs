@@ -123,6 +123,17 @@ pub fn client_config_for(
     protocol: &[u8],
     exchanges: KeyExchanges,
 ) -> Arc<ClientConfig> {
+    Arc::new(judging(judge, svid, protocol, exchanges))
+}
+
+/// Dials a server of the web's, which is told the name that it is asked by and has to prove it to `judge`; shows nothing.
+pub fn web_client_config(judge: impl Judge, protocol: &[u8], exchanges: KeyExchanges) -> Arc<ClientConfig> {
+    let mut config = judging(judge, SvidResolver::empty(), protocol, exchanges);
+    config.enable_sni = true;
+    Arc::new(config)
+}
+
+fn judging(judge: impl Judge, svid: Arc<SvidResolver>, protocol: &[u8], exchanges: KeyExchanges) -> ClientConfig {
     let provider = exchanges.provider();
     let verifier = Arc::new(SvidVerifier { judge, provider: provider.clone() });
     let mut config = ClientConfig::builder_with_provider(provider)
@@ -134,7 +145,7 @@ pub fn client_config_for(
     config.alpn_protocols = vec![protocol.to_vec()];
     config.resumption = Resumption::disabled();
     config.enable_sni = false;
-    Arc::new(config)
+    config
 }
 
 #[cfg(test)]

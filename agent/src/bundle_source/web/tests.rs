@@ -1,5 +1,5 @@
 use ironroot_api::TrustDomain;
-use ironroot_api::tls::{KeyExchanges, provider};
+use ironroot_api::tls::provider;
 use ironroot_shell::describe;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
@@ -19,13 +19,19 @@ struct Web {
 
 impl Web {
     fn new() -> Self {
+        Self::valid((2020, 2090))
+    }
+
+    /// Its certificate from the beginning of one year to that of another.
+    fn valid((from, until): (i32, i32)) -> Self {
         let (root_key, key) = (KeyPair::generate().expect("key"), KeyPair::generate().expect("key"));
         let mut root = CertificateParams::default();
         root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         root.distinguished_name.push(rcgen::DnType::CommonName, "An authority of the web");
         let mut roots = RootCertStore::empty();
         roots.add(root.self_signed(&root_key).expect("root").der().clone()).expect("an authority");
-        let leaf = CertificateParams::new(vec!["localhost".to_owned()]).expect("legal");
+        let mut leaf = CertificateParams::new(vec!["localhost".to_owned()]).expect("legal");
+        (leaf.not_before, leaf.not_after) = (rcgen::date_time_ymd(from, 1, 1), rcgen::date_time_ymd(until, 1, 1));
         let leaf = leaf.signed_by(&key, &Issuer::new(root, root_key)).expect("signed");
         let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
         let config = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
@@ -54,7 +60,7 @@ impl Web {
     async fn asked(&self, host: &str, answers: Vec<String>) -> Result<Bytes, WebError> {
         let port = self.playing(answers).await;
         let url = EndpointUrl::parse(&format!("https://{host}:{port}/td?a=b")).expect("a URL");
-        follow(url, client_config(self.roots.clone(), &occasion(&TrustedTime::new()))?).await
+        follow(url, WebTrust::new(self.roots.clone(), &occasion(&TrustedTime::new()))?).await
     }
 }
 
@@ -103,6 +109,15 @@ async fn a_document_of_a_web_server_is_taken_only_if_that_proves_its_name_and_wi
     assert!(matches!(unproven, WebError::Tls(..)), "{unproven}");
     let nobody = Web { roots: RootCertStore::empty(), config: web.config.clone() };
     assert!(matches!(nobody.asked("localhost", vec![]).await, Err(WebError::NoWebAuthorities)));
+}
+
+#[tokio::test]
+async fn a_device_whose_clock_is_behind_a_web_servers_certificate_goes_by_that_and_one_that_has_ended_is_refused() {
+    let ahead = Web::valid((2080, 2090)).asked("localhost", vec![answer("a bundle")]).await;
+    assert_eq!(ahead.expect("this device's clock is years behind"), "a bundle");
+    let ended = Web::valid((2020, 2021)).asked("localhost", vec![answer("a bundle")]).await.expect_err("ended");
+    let told = describe(&ended);
+    assert!(matches!(ended, WebError::Tls(..)) && told.contains("expired"), "{told}");
 }
 
 #[tokio::test]

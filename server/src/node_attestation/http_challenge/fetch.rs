@@ -3,37 +3,30 @@
 use std::io;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
+use hyper::StatusCode;
 use hyper::body::Bytes;
-use hyper::client::conn::http1;
-use hyper::{Request, StatusCode, header};
-use hyper_util::rt::TokioIo;
 use ironroot_attest::node::http_challenge::{Claim, MAX_BODY_BYTES};
+use ironroot_shell::web::{WebAnswer, WebQuestion, WebQuestionError};
 use thiserror::Error;
 use tokio::net::TcpStream;
-use tokio::task::JoinSet;
 
 use super::questions::Questions;
 
 /// Longest for one host: to find, to connect, to ask and to answer. Source: SPIRE.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// Longest head of an answer, bytes: the least that hyper allows.
-const MAX_HEAD_BYTES: usize = 8 * 1024;
 
 /// Why a host did not answer. For this server's log.
 #[derive(Debug, Error)]
 pub(super) enum FetchError {
     #[error("cannot connect")]
     Connect(#[source] io::Error),
-    #[error("it does not speak HTTP")]
-    Http(#[source] hyper::Error),
-    /// A redirect among them: it would lead to a host that nobody has named.
+    #[error(transparent)]
+    Answer(#[from] WebQuestionError),
+    /// To a host that nobody has named.
+    #[error("it redirects, and nobody is led on")]
+    Redirect,
     #[error("it answers {0}")]
     Status(StatusCode),
-    #[error("it answers with more than {MAX_BODY_BYTES} bytes")]
-    TooLong,
-    #[error("its answer breaks off")]
-    BrokenOff(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("it has not answered within {} s", DEADLINE.as_secs())]
     Late,
     #[error("it, or this server, is being asked too much at the moment")]
@@ -53,27 +46,18 @@ async fn fetch_within(deadline: Duration, claim: &Claim, questions: &Questions) 
 async fn ask(claim: &Claim, questions: &Questions) -> Result<Bytes, FetchError> {
     let addresses = questions.addresses(claim.host(), claim.port()).await.map_err(FetchError::Connect)?;
     let tcp = TcpStream::connect(&*addresses).await.map_err(FetchError::Connect)?;
-    let connecting = http1::Builder::new().max_buf_size(MAX_HEAD_BYTES).handshake(TokioIo::new(tcp));
-    let (mut sender, connection) = connecting.await.map_err(FetchError::Http)?;
-    // Ends with this call, however it ends.
-    let mut driver = JoinSet::new();
-    driver.spawn(connection);
-    let answer = sender.send_request(request(claim)).await.map_err(FetchError::Http)?;
-    if answer.status() != StatusCode::OK {
-        return Err(FetchError::Status(answer.status()));
+    let question = WebQuestion {
+        authority: &format!("{}:{}", claim.host(), claim.port()),
+        path: &claim.path(),
+        accept: "*/*",
+        user_agent: concat!("ironroot-server/", env!("CARGO_PKG_VERSION")),
+        max_bytes: MAX_BODY_BYTES,
+    };
+    match question.ask(tcp).await? {
+        WebAnswer::Document(bytes) => Ok(bytes),
+        WebAnswer::Elsewhere(_) => Err(FetchError::Redirect),
+        WebAnswer::Status(status) => Err(FetchError::Status(status)),
     }
-    let body = Limited::new(answer.into_body(), MAX_BODY_BYTES).collect().await;
-    body.map(|body| body.to_bytes()).map_err(|why| match why.is::<LengthLimitError>() {
-        true => FetchError::TooLong,
-        false => FetchError::BrokenOff(why),
-    })
-}
-
-fn request(claim: &Claim) -> Request<Empty<Bytes>> {
-    let host = format!("{}:{}", claim.host(), claim.port());
-    let request = Request::get(claim.path()).header(header::HOST, host);
-    let request = request.header(header::USER_AGENT, concat!("ironroot-server/", env!("CARGO_PKG_VERSION")));
-    request.body(Empty::new()).expect("a name and a path that were parsed")
 }
 
 #[cfg(test)]
@@ -108,7 +92,7 @@ mod tests {
             asked.starts_with("GET /.well-known/spiffe/nodeattestor/http_challenge/default/challenge HTTP/1.1\r\n")
         );
         let redirect = "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n";
-        assert!(matches!(of_host(redirect).await.0, Err(FetchError::Status(StatusCode::FOUND))));
+        assert!(matches!(of_host(redirect).await.0, Err(FetchError::Redirect)));
         let missing = "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n";
         assert!(matches!(of_host(missing).await.0, Err(FetchError::Status(StatusCode::NOT_FOUND))));
     }
@@ -117,10 +101,10 @@ mod tests {
     async fn an_answer_that_is_long_or_none_is_refused() {
         let long = "HTTP/1.1 200 OK\r\ncontent-length: 65\r\n\r\n\
             aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
-        assert!(matches!(of_host(long).await.0, Err(FetchError::TooLong)));
-        assert!(matches!(of_host("SSH-2.0-OpenSSH\r\n").await.0, Err(FetchError::Http(_))));
+        assert!(matches!(of_host(long).await.0, Err(FetchError::Answer(WebQuestionError::TooLong(_)))));
+        assert!(matches!(of_host("SSH-2.0-OpenSSH\r\n").await.0, Err(FetchError::Answer(WebQuestionError::Http(_)))));
         let short = "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nab";
-        assert!(matches!(of_host(short).await.0, Err(FetchError::BrokenOff(_))));
+        assert!(matches!(of_host(short).await.0, Err(FetchError::Answer(WebQuestionError::BrokenOff(_)))));
         let claim = Claim::new("127.0.0.1", "default", 1).expect("legal");
         assert!(matches!(fetch(&claim, &Questions::default()).await, Err(FetchError::Connect(_))));
     }
