@@ -171,14 +171,14 @@ impl IssuanceHeads {
         None
     }
 
-    /// Writes what is not on the disk, if it is time. A failure costs memory over a restart, no more.
-    pub async fn write(&mut self) {
-        let at_once = std::mem::take(&mut self.urgent);
+    /// Writes what is not on the disk, if it is time, or `at_once`. A failure costs memory over a restart, no more.
+    pub async fn write(&mut self, at_once: bool) {
         let Some(file) = self.file.as_ref().filter(|_| self.unwritten) else { return };
-        if !at_once && self.written.is_some_and(|written| written.elapsed() < WRITE_INTERVAL) {
+        if !(at_once || self.urgent) && self.written.is_some_and(|written| written.elapsed() < WRITE_INTERVAL) {
             return;
         }
-        self.written = Some(Instant::now());
+        // A disk that does not take them is not tried at each turn.
+        (self.written, self.urgent) = (Some(Instant::now()), false);
         let heads = self.kept.values().map(|kept| STANDARD.encode(&kept.encoded)).collect();
         let stored = serde_json::to_vec(&Stored { heads }).expect("texts are JSON");
         let path = file.clone();
@@ -314,7 +314,7 @@ mod tests {
             let mut heads = IssuanceHeads::open(directory.path());
             let statement = serde_json::to_vec(&head(5, 9, "a")).expect("JSON");
             heads.restore(&[issuance_head::encode(statement, vec![1], vec![vec![2]]).expect("short")]);
-            disk.is_waited_for(heads.write()).await;
+            disk.is_waited_for(heads.write(false)).await;
             assert_eq!(IssuanceHeads::open(directory.path()).encoded(), heads.encoded(), "it is there afterwards");
         });
     }

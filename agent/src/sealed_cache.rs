@@ -38,7 +38,7 @@ pub use write_plan::{
 };
 
 use crate::agent_record::AgentRecord;
-use crate::durable_file;
+use crate::durable_file::{self, Writes};
 use counter_place::{ChipsWord, CounterPlace};
 use envelope::{Envelope, SealedKey, Section};
 pub(crate) use generations::{Seen, Step, is_current};
@@ -79,6 +79,8 @@ pub struct SealedCache {
     increment_owed: bool,
     /// Held while the file is replaced: a write whose caller was cut short goes on beside the next one.
     seen: Arc<Mutex<Seen>>,
+    /// Of the file, in their order.
+    writes: Writes,
 }
 
 /// A file that has been read, nothing of it decrypted yet.
@@ -105,6 +107,7 @@ impl SealedCache {
             ek_sha256: None,
             increment_owed: false,
             seen: Arc::default(),
+            writes: Writes::default(),
         }
     }
 
@@ -259,14 +262,13 @@ impl SealedCache {
         work: impl FnOnce(&Path, &mut Seen) -> std::io::Result<()> + Send + 'static,
     ) -> Result<(), CacheError> {
         let (path, seen) = (self.path.clone(), Arc::clone(&self.seen));
-        let done = tokio::task::spawn_blocking(move || work(&path, &mut lock(&seen))).await;
-        done.unwrap_or_else(|_| Err(std::io::Error::other("write panicked"))).map_err(CacheError::Io)
+        self.writes.run(move || work(&path, &mut lock(&seen))).await.map_err(CacheError::Io)
     }
 
     /// Waits for a write that is still under way.
     async fn seen(&self) -> Seen {
         let seen = Arc::clone(&self.seen);
-        tokio::task::spawn_blocking(move || *lock(&seen)).await.unwrap_or_default()
+        self.writes.run(move || *lock(&seen)).await
     }
 
     async fn unseal(&self, section: &Section) -> Result<(SealedKey, Zeroizing<Vec<u8>>), CacheRefusal> {

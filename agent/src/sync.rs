@@ -202,7 +202,7 @@ impl Synchronizer {
             synced_unix: 0,
             attested_boot: String::new(),
             changes: Changes::default(),
-            kept: Kept::now(0),
+            kept: Kept::now(0, &parts.time.moment()),
             published: 0,
             told: Told::default(),
             status: Some(status()),
@@ -370,7 +370,7 @@ impl Synchronizer {
         let (held, kept) = (self.what_is_held(), self.parts.heads.to_show());
         let Some(Opened { delta, head }) = self.pushes.listen(channel, held, &kept).await else { return Ok(false) };
         let goes_on = self.go_on_from(delta).await?;
-        self.take_head(head.as_deref()).await;
+        self.take_head(head.as_deref());
         Ok(goes_on)
     }
 
@@ -383,7 +383,7 @@ impl Synchronizer {
         otlp::done(&span, &asked);
         self.parts.counted.entries.done(&asked, began.elapsed());
         let current = asked?;
-        self.take_head(current.head.as_deref()).await;
+        self.take_head(current.head.as_deref());
         self.told.left_out(current.left_out);
         let change = self.ledger.replace_entries(current.terms, Instant::now());
         self.ledger.pass_over(current.passed_over);
@@ -411,12 +411,10 @@ impl Synchronizer {
     }
 
     /// What the server has shown of its issuance log, and what that is beside what was kept; none of SPIRE's servers does.
-    async fn take_head(&mut self, head: Option<&[u8]>) -> Option<Verdict> {
+    fn take_head(&mut self, head: Option<&[u8]>) -> Option<Verdict> {
         let (head, bundle) = head.zip(self.bundle.as_ref())?;
         let authorities: Vec<_> = bundle.authorities().collect();
-        let verdict = self.parts.heads.take(head, self.parts.trust_domain.as_str(), &authorities);
-        self.parts.heads.write().await;
-        verdict
+        self.parts.heads.take(head, self.parts.trust_domain.as_str(), &authorities)
     }
 
     async fn post_status_once(&mut self, channel: Channel) {

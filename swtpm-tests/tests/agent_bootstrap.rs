@@ -141,6 +141,11 @@ fn a_device_whose_server_was_installed_anew_serves_what_it_has_and_comes_back_by
     lab.device.power_cycle();
     lab.device.start();
     lab.device.expect_log("Trust Bundle and Server don't agree, rebootstrapping");
+    let log = lab.device.log();
+    let since = |line: &&str| line.split("since=").nth(1).map(|rest| rest.trim_matches('"')[..20].to_owned());
+    let said = log.lines().filter(|line| line.contains("Trust Bundle and Server don't agree"));
+    let since: std::collections::BTreeSet<_> = said.filter_map(|line| since(&line)).collect();
+    assert_eq!(since.len(), 1, "{log}");
     let attested = || lab.device.log().matches("agent attested").count() == 2;
     expect_within(DEADLINE, "it attests at the other server", || lab.device.log(), attested);
     let root = ironroot_api::certificate::Certificate::parse_pem(&lab.older.bundle_pem()).expect("PEM");

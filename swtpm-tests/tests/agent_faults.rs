@@ -321,3 +321,19 @@ fn a_device_that_was_given_up_while_it_was_off_serves_nothing_once_the_server_ha
     expect_within(DEADLINE, "it starts from what it has kept", || device.log(), restored);
     device.fetch(ALICE).expect_err("nothing came back");
 }
+
+#[test]
+fn a_chip_that_dies_as_the_certificate_is_due_costs_not_the_connection_that_is_open() {
+    let maker = Manufacturer::new("Toy TPM Works").expect("maker");
+    let mut device = Device::manufacture(&maker);
+    let server = Server::start(&ServerOptions { agent_ttl: "20s", ..Default::default() });
+    server.import_devices(&format!("ek_sha256\n{}\n", device.ek_sha256()));
+    server.create_entry(&device.agent_id(), "/alice", &[&format!("unix:uid:{ALICE}")], &[]);
+    device.provision(&server, &AgentOptions::default());
+    device.start();
+    device.expect_sealed(1);
+    device.tpm().stop().expect("stopped");
+    device.expect_log("the agent's certificate could not be replaced yet");
+    server.create_entry(&device.agent_id(), "/bob", &["unix:uid:60002"], &[]);
+    assert_eq!(device.expect_identity(60_002).ids, [format!("spiffe://{TRUST_DOMAIN}/bob")]);
+}

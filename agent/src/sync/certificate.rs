@@ -16,7 +16,7 @@ use super::standing::{Agent, Standing};
 use super::{Denial, REFUSED_PAUSE, SyncError, Synchronizer};
 use crate::agent_key::{AgentKey, Keep};
 use crate::agent_record::AgentRecord;
-use crate::node_attestation::attest;
+use crate::node_attestation::{AttestationError, attest};
 use crate::server_answers::{AgentSvid, AnswerRefusal, TrustBundle, agent_svid};
 use crate::server_channel::{Channel, Doubt, MAX_ANSWER_BYTES, RPC_DEADLINE, within};
 use crate::trusted_time::{Moment, TimeRecord, boot_id};
@@ -125,8 +125,9 @@ impl Synchronizer {
         let attested = self.try_to_attest(introduction).instrument(span.clone()).await;
         otlp::done(&span, &attested);
         self.parts.counted.attested.done(&attested, began.elapsed());
-        // The server takes a connection of before a refusal of the chip for another device's: what follows dials anew.
-        if attested.is_err() {
+        // The server takes a connection of before a refusal of the chip for another device's: what follows dials anew. Where the device itself
+        // has failed the server was shown nothing, and that connection may be the last that there is.
+        if matches!(attested, Err(SyncError::Attestation(AttestationError::Server(_)))) {
             self.hang_up();
         }
         attested

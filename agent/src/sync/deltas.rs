@@ -126,14 +126,14 @@ impl Synchronizer {
         let heads = deltas.iter_mut().map(|delta| std::mem::take(&mut delta.issuance_head));
         let newest = heads.filter(|head| !head.is_empty()).last();
         let followed = self.follow_deltas(deltas).await;
-        self.look_at_head(newest).await;
+        self.look_at_head(newest);
         followed
     }
 
     /// Of several heads the last counts, by the bundle that came with it. A server that shows another history is shown what was kept, by a sync.
-    async fn look_at_head(&mut self, newest: Option<Bytes>) {
+    fn look_at_head(&mut self, newest: Option<Bytes>) {
         let Some(newest) = newest.filter(|_| self.followed.is_to_look_at_head(Instant::now())) else { return };
-        if matches!(self.take_head(Some(&newest)).await, Some(Verdict::StepBack | Verdict::Fork)) {
+        if matches!(self.take_head(Some(&newest)), Some(Verdict::StepBack | Verdict::Fork)) {
             self.next_poll = self.next_poll.min(self.pushes.next_sync());
         }
     }

@@ -1,6 +1,6 @@
 //! The bundles of other trust domains, for entries that ask for them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
@@ -24,10 +24,10 @@ enum Said {
     Bundle(Arc<ForeignBundle>),
     /// It has none.
     Nothing,
-    /// Something that is not used: what is held stays.
-    Unusable,
-    /// That it cannot say: what is held stays, and it is asked again before long.
-    Failed,
+    /// Something that is not used, and why: what is held stays.
+    Unusable(String),
+    /// That it cannot say, and why: what is held stays, and it is asked again before long.
+    Failed(String),
 }
 
 impl Synchronizer {
@@ -40,13 +40,16 @@ impl Synchronizer {
         let answers = asked.into_iter().map(|trust_domain| ask(channel.clone(), trust_domain));
         let mut answers = stream::iter(answers).buffered(AT_ONCE);
         let mut current = FederatedBundles::default();
-        let mut owed = false;
+        let (mut owed, mut unheard) = (false, BTreeMap::new());
         while let Some((trust_domain, said)) = answers.next().await {
             let said = said?;
-            owed |= matches!(said, Said::Failed);
+            owed |= matches!(said, Said::Failed(_));
             let bundle = match said {
                 Said::Bundle(bundle) => Some(bundle),
-                Said::Unusable | Said::Failed => self.federated.get(&trust_domain).cloned(),
+                Said::Unusable(why) | Said::Failed(why) => {
+                    unheard.insert(trust_domain.clone(), why);
+                    self.federated.get(&trust_domain).cloned()
+                }
                 Said::Nothing => None,
             };
             if bundle.is_some_and(|bundle| current.add(bundle)) {
@@ -55,6 +58,7 @@ impl Synchronizer {
         }
         drop(answers);
         self.followed.owe_bundles(owed);
+        self.told.unheard(unheard);
         self.told.lacking(wanted);
         self.adopt_federated(current);
         Ok(())
@@ -78,28 +82,39 @@ async fn ask(channel: Channel, trust_domain: TrustDomain) -> (TrustDomain, Resul
     let said = match answer {
         Ok(answer) => Ok(match ForeignBundle::from_answer(answer.get_ref(), &trust_domain) {
             Ok(bundle) => Said::Bundle(Arc::new(bundle)),
-            Err(refusal) => {
-                warn!(%trust_domain, error = %describe(&refusal), "the bundle of another trust domain is refused; the last good one stays");
-                Said::Unusable
-            }
+            Err(refusal) => Said::Unusable(describe(&refusal)),
         }),
         // An older server has no such method.
         Err(status) if [Code::NotFound, Code::Unimplemented].contains(&status.code()) => Ok(Said::Nothing),
-        Err(status) => unheard(&trust_domain, status),
+        Err(status) => unheard(status),
     };
     (trust_domain, said)
 }
 
 /// Of a call that brought no bundle. One that is larger than an agent takes, or that the server cannot give, is another trust domain's
 /// trouble: the rest of the turn, in which SVIDs are signed, goes on. A server that is away, or says something of this agent, ends it.
-fn unheard(trust_domain: &TrustDomain, status: Status) -> Result<Said, SyncError> {
+fn unheard(status: Status) -> Result<Said, SyncError> {
     let is_too_large = status.code() == Code::OutOfRange;
     let error = SyncError::from(status);
     if error.denial().is_some() || error.is_server_away() {
         return Err(error);
     }
-    warn!(%trust_domain, error = %describe(&error), "the bundle of another trust domain cannot be had; the last good one stays");
-    Ok(if is_too_large { Said::Unusable } else { Said::Failed })
+    let why = describe(&error);
+    Ok(if is_too_large { Said::Unusable(why) } else { Said::Failed(why) })
+}
+
+/// Why bundles of other trust domains are not taken, or cannot be had, as it was said last.
+#[derive(Debug, Default)]
+pub(super) struct Unheard(BTreeMap<TrustDomain, String>);
+
+impl Unheard {
+    /// Of each once for each reason.
+    pub(super) fn tell(&mut self, unheard: BTreeMap<TrustDomain, String>) {
+        for (trust_domain, why) in unheard.iter().filter(|(of, why)| self.0.get(of) != Some(why)) {
+            warn!(%trust_domain, error = why, "the bundle of another trust domain is not taken; the last good one stays");
+        }
+        self.0 = unheard;
+    }
 }
 
 /// What has been said of trust domains whose bundles are asked for and not there.

@@ -96,8 +96,8 @@ impl Memory {
             Self::Sealed(memory) => memory.keep(increment, changes, state).await,
             Self::Plain { directory, kept, writes } => {
                 // The file has no place for identities, nor for the time, the boot, the bundles of before and the agent's own CA.
-                let AgentRecord { chain, reattestable, bundle, .. } = state.record;
-                let record = AgentRecord { chain, reattestable, bundle, ..AgentRecord::default() };
+                let AgentRecord { chain, reattestable, bundle, disbelieved_since, .. } = state.record;
+                let record = AgentRecord { chain, reattestable, bundle, disbelieved_since, ..AgentRecord::default() };
                 if kept.as_deref() != Some(&record) {
                     *kept = None;
                     let directory = directory.clone();
@@ -162,8 +162,21 @@ impl SealedMemory {
 
 #[cfg(test)]
 mod tests {
+    use ironroot_api::TrustDomain;
+
     use super::*;
     use crate::durable_file::slow_disk::with_a_slow_disk;
+
+    #[tokio::test]
+    async fn a_plain_record_holds_since_when_the_server_is_not_believed() {
+        let directory = tempfile::tempdir().expect("directory");
+        let record = AgentRecord { disbelieved_since: Some(1_795_641_275), ..AgentRecord::default() };
+        let state = ToKeep { record: record.clone(), identities: Zeroizing::default() };
+        let mut memory = Memory::plain(directory.path().to_owned());
+        memory.keep(WritePlan::Write, Changes::default(), state).await.expect("kept");
+        let read = AgentRecord::read(directory.path(), &TrustDomain::new("td").expect("legal"));
+        assert_eq!(read.expect("read"), Some(record));
+    }
 
     #[test]
     fn a_slow_disk_keeps_nobody_else_waiting_while_a_plain_record_is_written_or_wiped() {

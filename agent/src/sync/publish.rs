@@ -14,6 +14,7 @@ use crate::identities::Identities;
 use crate::local_authority::LocalAuthority;
 use crate::report::{Report, Stands};
 use crate::sealed_cache::{Changes, IdentitiesToCache, WritePlan, encode_identities};
+use crate::trusted_time::Moment;
 
 /// Pause after a failed write: a full disk or a missing chip does not get better within seconds.
 const FAILED_WRITE_PAUSE: Duration = Duration::from_secs(60);
@@ -23,7 +24,8 @@ const REFRESH_INTERVAL: Duration = Duration::from_secs(6 * 3600);
 
 /// When something was kept, and when not to try again yet.
 pub(super) struct Kept {
-    last: Instant,
+    /// By the agent's own clock, which goes on while the device sleeps; what is kept is judged by it after a restart.
+    last: i64,
     /// When the server had confirmed everything that was kept, UNIX seconds.
     synced_unix: i64,
     not_before: Option<Instant>,
@@ -31,8 +33,8 @@ pub(super) struct Kept {
 
 impl Kept {
     /// Now, what was confirmed at `synced_unix`.
-    pub(super) fn now(synced_unix: i64) -> Self {
-        Self { last: Instant::now(), synced_unix, not_before: None }
+    pub(super) fn now(synced_unix: i64, moment: &Moment) -> Self {
+        Self { last: moment.own(), synced_unix, not_before: None }
     }
 
     #[cfg(test)]
@@ -134,11 +136,14 @@ impl Synchronizer {
     /// nothing: what is on the disk, though it was refused at the start, may be good again after the next one. Unless that is what was
     /// taken away.
     pub(super) async fn keep(&mut self, flush: bool) -> Option<Duration> {
+        self.parts.heads.write(flush).await;
         if self.standing.agent().is_none() && self.ledger.is_empty() && !self.changes.removal {
             return None;
         }
         let refresh = within_age(REFRESH_INTERVAL, self.lasts_unconfirmed());
-        let is_due = self.kept.last.elapsed() >= refresh || (flush && self.is_confirmed_since());
+        let passed = self.parts.time.moment().own().saturating_sub(self.kept.last);
+        let is_over = passed >= i64::try_from(refresh.as_secs()).unwrap_or(i64::MAX);
+        let is_due = is_over || (flush && self.is_confirmed_since());
         self.changes.any |= self.is_serving() && self.standing.is_good() && is_due;
         let plan = self.parts.memory.plan(self.changes, flush);
         match plan {
@@ -174,7 +179,7 @@ impl Synchronizer {
 
     fn note_kept(&mut self) {
         self.changes = Changes::default();
-        self.kept = Kept::now(self.synced_unix);
+        self.kept = Kept::now(self.synced_unix, &self.parts.time.moment());
         self.parts.local_authority.iter_mut().for_each(LocalAuthority::note_kept);
         let is_reported = self.parts.reporter.borrow().is_cache_sealed;
         if is_reported != self.parts.memory.has_identities() {

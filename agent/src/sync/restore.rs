@@ -113,7 +113,7 @@ impl Synchronizer {
     fn restore_identities(&mut self, cached: CachedIdentities) {
         self.parts.time.restore(&cached.time, None);
         self.synced_unix = cached.synced_unix;
-        self.kept = Kept::now(cached.synced_unix);
+        self.kept = Kept::now(cached.synced_unix, &self.parts.time.moment());
         self.restore_bundle(cached.bundle);
         self.federated = cached.federated;
         self.parts.heads.restore(&cached.issuance_heads);

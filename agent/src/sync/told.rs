@@ -1,11 +1,11 @@
 //! What has been said in the log already, so that it is said once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ironroot_api::TrustDomain;
 use tracing::{error, info, warn};
 
-use super::federation::Lacking;
+use super::federation::{Lacking, Unheard};
 use crate::server_answers::MAX_ENTRIES;
 use crate::trusted_time::utc;
 
@@ -16,6 +16,8 @@ pub(super) struct Told {
     left_out: usize,
     /// Of which other trust domains it was said that their bundles are not there.
     lacking: Lacking,
+    /// Why others are not taken.
+    unheard: Unheard,
     /// When the newest authority began of the placed bundle of which it was said that it is older than what was held.
     older: Option<i64>,
 }
@@ -47,6 +49,11 @@ impl Told {
                  remove data_dir, and start it"
             );
         }
+    }
+
+    /// Of each trust domain once for each reason.
+    pub(super) fn unheard(&mut self, unheard: BTreeMap<TrustDomain, String>) {
+        self.unheard.tell(unheard);
     }
 
     /// Once for each change of what is lacking.

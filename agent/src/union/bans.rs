@@ -10,7 +10,7 @@ use ironroot_shell::describe;
 use tokio::sync::watch;
 use tracing::error;
 
-use crate::durable_file;
+use crate::durable_file::{self, Writes};
 use crate::server_number::ServerNumber;
 
 /// Name of the file in a server's directory while it bans the agent.
@@ -26,6 +26,7 @@ pub struct Bans {
     directories: Arc<[PathBuf]>,
     /// Of each, whether the file is there.
     on_disk: Arc<[AtomicBool]>,
+    writes: Writes,
 }
 
 impl Default for Bans {
@@ -44,7 +45,7 @@ impl Bans {
         let servers = ServerNumber::up_to(directories.len());
         let by = servers.zip(&stand).filter(|(_, stands)| **stands).map(|(server, _)| server).collect();
         let on_disk = stand.into_iter().map(AtomicBool::new).collect();
-        Self { by: watch::Sender::new(by), directories: directories.into(), on_disk }
+        Self { by: watch::Sender::new(by), directories: directories.into(), on_disk, writes: Writes::default() }
     }
 
     /// Whether this server does.
@@ -67,18 +68,23 @@ impl Bans {
     pub async fn say(&self, server: ServerNumber, is_banned: bool) {
         self.by.send_if_modified(|by| if is_banned { by.insert(server) } else { by.remove(&server) });
         let Some(directory) = self.directories.get(server.place()) else { return };
-        let Some(on_disk) = self.on_disk.get(server.place()).filter(|kept| kept.load(Relaxed) != is_banned) else {
-            return;
-        };
-        let path = directory.join(FILE_NAME);
-        let keep = move || if is_banned { durable_file::replace(&path, b"") } else { durable_file::remove(&path) };
-        let kept = tokio::task::spawn_blocking(keep).await;
-        match kept.unwrap_or_else(|_| Err(std::io::Error::other("the write panicked"))) {
-            Ok(()) => on_disk.store(is_banned, Relaxed),
-            Err(error) => {
-                let path = directory.join(FILE_NAME);
-                error!(error = %describe(&error), path = %path.display(), is_banned, "what a server says of a ban is not kept over a restart; tried again at the next contact");
+        let (path, place, on_disk) = (directory.join(FILE_NAME), server.place(), Arc::clone(&self.on_disk));
+        // Whoever writes notes it, too: a turn that another server's ban cuts short does not wait for it any more.
+        let keep = move || {
+            if on_disk[place].load(Relaxed) == is_banned {
+                return Ok(());
             }
+            if is_banned {
+                durable_file::replace(&path, b"")?
+            } else {
+                durable_file::remove(&path)?
+            }
+            on_disk[place].store(is_banned, Relaxed);
+            Ok::<_, std::io::Error>(())
+        };
+        if let Err(error) = self.writes.run(keep).await {
+            let path = directory.join(FILE_NAME);
+            error!(error = %describe(&error), path = %path.display(), is_banned, "what a server says of a ban is not kept over a restart; tried again at the next contact");
         }
     }
 
@@ -105,7 +111,10 @@ impl Bans {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
+    use crate::durable_file::slow_disk::with_a_slow_disk;
 
     #[tokio::test]
     async fn a_ban_is_there_after_a_restart_until_that_server_lifts_it() {
@@ -130,6 +139,17 @@ mod tests {
         std::fs::create_dir(&late).expect("made");
         bans.say(ServerNumber::FIRST, true).await;
         assert!(Bans::open(vec![late]).are_there());
+    }
+
+    #[test]
+    fn a_word_of_a_turn_that_was_cut_short_is_on_the_disk_and_known_to_be() {
+        with_a_slow_disk(|disk| async {
+            let place = tempfile::tempdir().expect("directory");
+            let bans = Bans::open(vec![place.path().to_owned()]);
+            assert!(bans.say(ServerNumber::FIRST, true).now_or_never().is_none(), "begun, and dropped");
+            disk.is_waited_for(bans.say(ServerNumber::FIRST, false)).await;
+            assert!(!Bans::open(vec![place.path().to_owned()]).are_there(), "what was said last");
+        });
     }
 
     #[tokio::test]

@@ -48,9 +48,7 @@ impl Subject {
                 return Err(Status::invalid_argument(OTHER_NUMBERS));
             }
             let (process, attested) = serving.attest_numbered(delegate, pid).await?;
-            if serving.published().all_entries_for(&attested.selectors).is_empty() {
-                attested.expect_asked()?;
-            }
+            expect_known(serving, &attested)?;
             let exit = ExitWatch::of(&process, "a delegate's")?;
             return Ok(Self::Process { process, exit, attested });
         }
@@ -85,7 +83,7 @@ impl Subject {
             WorkloadRefusal::Exited { .. } => exited(process),
             other => attestation_failed(&other),
         })?;
-        Ok(())
+        expect_known(serving, attested)
     }
 
     /// Whether nothing speaks against handing its identities out: a process that was named must still run.
@@ -106,6 +104,11 @@ impl Subject {
             Self::Selectors(_) => std::future::pending().await,
         }
     }
+}
+
+/// A process that may have an entry, and of which somebody could not be asked, has not been told to have none.
+fn expect_known(serving: &Serving, attested: &Attested) -> Result<(), Status> {
+    if serving.published().all_entries_for(&attested.selectors).is_empty() { attested.expect_asked() } else { Ok(()) }
 }
 
 fn exited(process: &Peer) -> Status {
