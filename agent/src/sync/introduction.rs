@@ -102,7 +102,7 @@ impl Synchronizer {
             exchanges: self.parts.server.exchanges(),
         };
         if !source.is_a_file() {
-            info!(%source, attempts, since = utc(began_unix), "asking for a trust bundle");
+            info!(source = source.to_string(), attempts, since = utc(began_unix), "asking for a trust bundle");
         }
         match source.bundle(&occasion).await {
             Ok(bundle) => Ok(Some(Arc::new(bundle))),
