@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use tonic::{Status, Streaming};
 use tracing::{Instrument, Span, info, info_span};
 
+use super::super::roles::{Role, RoleLimits};
 use super::super::svid_api::svid_to_pb;
 use super::super::{ServerState, ca_status, device_status, registry_status, store_status};
 use crate::ca::AgentToSign;
@@ -28,6 +29,9 @@ use crate::rights::{Provenance, Visitor};
 
 /// Longest a whole conversation may take: as long as an agent works on it.
 const DEADLINE: Duration = Duration::from_secs(CHALLENGE_SECONDS.unsigned_abs());
+
+/// The connection of whoever attests lasts as long as the conversation may.
+const _: () = assert!(outlasts_a_conversation(Role::Stranger) && outlasts_a_conversation(Role::Holder));
 
 /// Answers in the call itself: what is asked for is read when the answer before has been taken. Ends with the certificate or the
 /// reason there is none.
@@ -243,6 +247,13 @@ impl ServerState {
         let device = evidence.device().filter(|ek| self.devices.device(ek).is_some());
         let attested = |certificate: &[u8; 32]| self.registry.knows_certificate(certificate);
         device.or_else(|| evidence.certificate_sha256().filter(attested))
+    }
+}
+
+const fn outlasts_a_conversation(role: Role) -> bool {
+    match role.limits().connection_age {
+        Some(age) => age.as_secs() + RoleLimits::GRACE.as_secs() >= DEADLINE.as_secs(),
+        None => true,
     }
 }
 
