@@ -6,13 +6,12 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use ironroot_api::pb::agent::CountAgentsRequest;
 use ironroot_api::pb::agent::agent_client::AgentClient;
 use ironroot_api::pb::entry::GetAuthorizedEntriesRequest;
-use ironroot_api::pb::svid::{BatchNewX509svidRequest, NewX509svidParams};
 use ironroot_lab::balancer::Balancer;
 use ironroot_lab::deployment::{
     AgentOptions, DEADLINE, Device, Server, ServerOptions, expect_within, expect_within_async,
 };
 use ironroot_lab::manufacturer::Manufacturer;
-use ironroot_lab::server_client::{Credentials, ServerClient, csr, key};
+use ironroot_lab::server_client::{Credentials, ServerClient};
 use ironroot_postgres_cluster::Cluster;
 use ironroot_server::issuance_log::{self, Head, Record};
 use tonic::Code;
@@ -270,11 +269,7 @@ async fn an_administrator_of_one_server_is_one_at_the_other_until_the_agent_that
     let agent = clients[0].agent().await;
     let more = ["-admin", "-x509SVIDTTL", "600"];
     let entry_id = north.create_entry(agent.id().as_str(), "/operator", &["unix:uid:1"], &more);
-    let key = key();
-    let params = vec![NewX509svidParams { entry_id, csr: csr(&key, &[]).into() }];
-    let answer = agent.svids().batch_new_x509svid(BatchNewX509svidRequest { params }).await.expect("signed");
-    let svid = answer.into_inner().results.swap_remove(0).svid.expect("an SVID");
-    let operator = Credentials::new(&svid, &key);
+    let operator = agent.fetch_svid(entry_id).await;
     let administers = async |client: &ServerClient| {
         let channel = client.with(&operator).await.expect("a good certificate");
         AgentClient::new(channel).count_agents(CountAgentsRequest::default()).await.is_ok()
