@@ -184,13 +184,18 @@ impl ServerState {
                 self.look(shown.caller()).await?;
                 Ok(self.registry.standing_of(shown))
             }
+            AgentStanding::Banned => {
+                // Another server may have lifted it. A data store that is away softens no ban.
+                self.look(shown.caller()).await.ok();
+                Ok(self.registry.standing_of(shown))
+            }
             standing => Ok(standing),
         }
     }
 
     /// Has memory take in what other servers have written. Agents that are told for certain that their certificates are worth nothing forget
     /// what they have: that is said of none that the data store may know.
-    async fn look(&self, caller: &Caller) -> Result<(), Status> {
+    pub(super) async fn look(&self, caller: &Caller) -> Result<(), Status> {
         self.looks.at(&self.store, Source::of(caller)).await
     }
 

@@ -21,6 +21,7 @@ use super::super::roles::{Role, RoleLimits};
 use super::super::svid_api::svid_to_pb;
 use super::super::{ServerState, ca_status, device_status, registry_status, store_status};
 use crate::ca::AgentToSign;
+use crate::facts::device::DeviceState;
 use crate::node_attestation::{
     AttestationError, AttestedNode, Challenge, Circumstances, Evidence, Fault, Progress, Tpm2Refusal,
 };
@@ -105,6 +106,7 @@ impl Conversation {
         //= TPM-39 TPM 2.0 Part 1, Credential Protection: "attestations are limited by their source before any is made"
         self.server.limits.attestation(self.visitor.caller().address(), known).await?;
         let evidence = evidence?;
+        self.look_for_device().await?;
         let csr = Csr::parse(&csr).map_err(|e| Status::invalid_argument(format!("failed to parse CSR: {e}")))?;
         let own_authorities = self.server.ca.bundle().borrow().untainted_authorities();
         let (now_unix, address) = (self.server.now_unix(), self.visitor.caller().address());
@@ -113,6 +115,22 @@ impl Conversation {
         let at = Circumstances { now_unix, address, own_authorities: &own_authorities, provenance };
         let begun = attestation.begin(evidence, csr, &at).await;
         self.go_on(begun.map_err(attestation_status)?).await
+    }
+
+    /// Has memory take in what other servers have written, if it does not have the device for enrolled: one may have enrolled it, or let it
+    /// in again. An agent that is told for certain that its device is unknown forgets what it has.
+    async fn look_for_device(&self) -> Result<(), Status> {
+        let Some(ek_sha256) = self.device else { return Ok(()) };
+        let look = self.server.look(self.visitor.caller());
+        match self.server.devices.device(&ek_sha256).map(|known| known.state) {
+            Some(DeviceState::Enrolled) => Ok(()),
+            Some(DeviceState::Pending) | None => look.await,
+            // A data store that is away softens no ban.
+            Some(DeviceState::Banned) => {
+                look.await.ok();
+                Ok(())
+            }
+        }
     }
 
     async fn go_on(&mut self, progress: Progress) -> Result<AttestAgentResponse, Status> {
@@ -162,7 +180,11 @@ impl Conversation {
     /// Certificate, then rows, then answer: a ban or a later attestation that came in between refuses the rows, and a node
     /// that was cut off attests again and replaces them.
     async fn admit(&self, node: AttestedNode) -> Result<AttestAgentResponse, Status> {
-        self.server.refuse_banned(&node)?;
+        if self.server.refuse_banned(&node).is_err() {
+            // What it is refused by may be gone; where that cannot be seen, it stands.
+            self.server.look(self.visitor.caller()).await.ok();
+            self.server.refuse_banned(&node)?;
+        }
         self.server.refuse_forked_clock(&node, self.visitor.caller()).await?;
         let (server, visitor) = (self.server.clone(), self.visitor.clone());
         self.span.record("spiffe_id", node.id().as_str());
