@@ -288,6 +288,7 @@ fn attestation_status(error: AttestationError) -> Status {
         Fault::Node => Status::permission_denied(message),
         Fault::Unknown => permission_denied(Reason::AgentNotAttested, &message),
         Fault::Banned => permission_denied(Reason::AgentBanned, &message),
+        Fault::Server => Status::unavailable(message),
         Fault::Store(cause) => store_status(cause),
     }
 }
