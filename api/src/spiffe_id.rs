@@ -182,6 +182,11 @@ impl SpiffeId {
         self.path() == "/spire" || self.path().starts_with("/spire/")
     }
 
+    /// Whether the ID can be an agent's: its path is below `/spire/agent/`. Source: SPIRE, IsAgentPath (pkg/common/idutil).
+    pub fn names_an_agent(&self) -> bool {
+        self.path().starts_with("/spire/agent/")
+    }
+
     /// As SPIRE's messages have it: name and path apart.
     pub fn to_pb(&self) -> types::Spiffeid {
         types::Spiffeid { trust_domain: self.trust_domain_name().to_owned(), path: self.path().to_owned() }
@@ -306,7 +311,12 @@ mod tests {
         assert_eq!(SpiffeId::from_pb(Some(&with_scheme)), Ok(id.clone()), "as SPIRE takes it");
         let twice = types::Spiffeid { trust_domain: "spiffe://spiffe://1.2.3.4".into(), ..id.to_pb() };
         assert_eq!(SpiffeId::from_pb(Some(&twice)), Err(SpiffeIdError::TrustDomain));
-        assert!(id.is_reserved());
+        assert!(id.is_reserved() && id.names_an_agent());
+        for other in
+            ["spiffe://td/spire/agent", "spiffe://td/spire/agents/x", "spiffe://td/spire/server", "spiffe://td/x"]
+        {
+            assert!(!SpiffeId::parse(other).expect("legal").names_an_agent(), "{other}");
+        }
         assert_eq!(SpiffeId::from_parts("td/x", "/y"), Err(SpiffeIdError::TrustDomain));
         assert_eq!(SpiffeId::from_parts("td", "y"), Err(SpiffeIdError::Path));
         assert_ne!(SpiffeId::parse("spiffe://td/A"), SpiffeId::parse("spiffe://td/a"));

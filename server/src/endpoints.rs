@@ -24,6 +24,7 @@ mod issued_api;
 mod limits;
 mod local_authority_api;
 mod logger_api;
+mod looks;
 mod oidc;
 mod pcr_policy_api;
 pub mod policy;
@@ -90,6 +91,7 @@ pub use forks::Forks;
 pub use heads::Heads;
 pub use health_api::REASON_METADATA;
 pub use limits::Limits;
+pub use looks::Looks;
 pub use oidc::Oidc;
 pub use roles::{BODY_BUDGET_BYTES, Occupancy, Role, RoleLimits};
 pub use status_api::StatusReport;
@@ -134,6 +136,8 @@ pub struct ServerState {
     pub forks: Forks,
     /// What callers hold of connections, calls and bodies at this moment, by role.
     pub occupancy: Occupancy,
+    /// Who waits for what other servers have written.
+    pub looks: Looks,
     /// Streams that are held for agents, to tell them of changes.
     pub pushes: Pushes,
     pub audit: Arc<Audit>,

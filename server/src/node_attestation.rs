@@ -153,6 +153,12 @@ pub enum AttestationError {
     /// The TPM of a plugin's agent is.
     #[error("TPM evidence refused: {0}")]
     Tpm(#[from] TpmRefusal),
+    /// Whether its endorsement key is listed cannot be seen. Why is in this server's log alone.
+    #[error("whether endorsement key {ek_sha256} is listed cannot be seen")]
+    ListUnread {
+        /// SHA-256 of the endorsement key, hex.
+        ek_sha256: String,
+    },
     /// The DevID, or the TPM that it is in, is.
     #[error("DevID evidence refused: {0}")]
     TpmDevId(#[from] TpmDevIdRefusal),
@@ -243,6 +249,7 @@ impl AttestationError {
             Self::JoinToken(refusal) => refusal.fault(),
             Self::Tpm2(refusal) => refusal.fault(),
             Self::Tpm(refusal) => tpm::fault(&refusal),
+            Self::ListUnread { .. } => Fault::Server,
             Self::TpmDevId(refusal) => tpm_devid::fault(&refusal),
             Self::Banned(_) => Fault::Banned,
             Self::X509Pop(refusal) => refusal.fault(),

@@ -34,8 +34,8 @@ use crate::ca::{CaPolicy, CertificateAuthority, SpireAuthority, Upstream};
 use crate::clock::ServerClock;
 use crate::config::{AuditConfig, LoginMode, ServerConfig, UpstreamConfig};
 use crate::endpoints::{
-    self, Audit, AuditFile, BundleEndpoint, Forks, Heads, Limits, Occupancy, Oidc, Pushes, ServerState, StatusReport,
-    Tally, Unbroken,
+    self, Audit, AuditFile, BundleEndpoint, Forks, Heads, Limits, Looks, Occupancy, Oidc, Pushes, ServerState,
+    StatusReport, Tally, Unbroken,
 };
 use crate::federation::Federation;
 use crate::issuance_log::log_id;
@@ -218,6 +218,7 @@ fn server_state(
         limits: Limits::new(config.rate_limits.attestation, config.rate_limits.signing),
         forks: Forks::default(),
         occupancy: Occupancy::new(),
+        looks: Looks::new(),
         pushes: Pushes::new(),
         audit,
         tally: Tally::new(),

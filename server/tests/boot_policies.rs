@@ -62,17 +62,8 @@ impl Fleet {
     async fn on(directory: tempfile::TempDir, boot_policy: BootPolicy) -> Self {
         let store = Store::open(&directory.path().join("db"), &td()).expect("a store");
         let registry = Registry::load(store.clone()).await.expect("a registry");
-        let policy = Tpm2Policy {
-            admission: AdmissionPolicy::Enrolled,
-            pcrs: "0,4,7".parse().expect("legal"),
-            pcr_banks: vec![Default::default()],
-            event_log: EventLogPolicy::Verified,
-            ima_log: EventLogPolicy::Ignored,
-            boot_policy,
-            weak_firmware: Default::default(),
-            known_weaknesses: Default::default(),
-            require_resident_key: true,
-        };
+        let asked = grants::tpm2(AdmissionPolicy::Enrolled, "0,4,7");
+        let policy = Tpm2Policy { event_log: EventLogPolicy::Verified, boot_policy, ..asked };
         let attestors = vec![Attestor::Tpm2(Box::new(policy))];
         let attestation = NodeAttestation::new(td(), store.clone(), registry.devices().clone(), attestors);
         Self { store, registry, attestation, directory }

@@ -7,7 +7,7 @@ use ironroot_api::TrustDomain;
 use ironroot_api::pb::device as pb;
 use ironroot_server::devices::{AdmissionPolicy, DeviceError, DuplicateSerials, NewDevice};
 use ironroot_server::facts::device::DeviceState;
-use ironroot_server::node_attestation::{AttestedNode, Attestor, NodeAttestation, Tpm2Policy};
+use ironroot_server::node_attestation::{AttestedNode, Attestor, NodeAttestation};
 use ironroot_server::registry::{Registry, RegistryError};
 use ironroot_server::store::Store;
 use ironroot_software_tpm::SoftwareNode;
@@ -31,17 +31,7 @@ impl Fleet {
         let trust_domain = TrustDomain::new("td").expect("legal");
         let store = Store::open(&directory.path().join("db"), &trust_domain).expect("a store");
         let registry = Registry::load(store.clone()).await.expect("an empty registry");
-        let policy = Tpm2Policy {
-            admission: AdmissionPolicy::Enrolled,
-            pcrs: "0,7".parse().expect("legal"),
-            pcr_banks: vec![Default::default()],
-            event_log: Default::default(),
-            ima_log: ironroot_attest::node::tpm2::EventLogPolicy::Ignored,
-            boot_policy: Default::default(),
-            weak_firmware: Default::default(),
-            known_weaknesses: Default::default(),
-            require_resident_key: true,
-        };
+        let policy = grants::tpm2(AdmissionPolicy::Enrolled, "0,7");
         let attestors = vec![Attestor::Tpm2(Box::new(policy))];
         let attestation = NodeAttestation::new(trust_domain, store, registry.devices().clone(), attestors);
         let chip = SoftwareNode::new();

@@ -23,7 +23,7 @@ use ironroot_server::devices::{
 use ironroot_server::facts::device::{BanReason, DeviceState, Sighting};
 use ironroot_server::node_attestation::agent_path::AgentPathTemplate;
 use ironroot_server::node_attestation::{
-    AttestationError, AttestedNode, Attestor, Issuers, NodeAttestation, Progress, Together, Tpm2Policy, Tpm2Refusal,
+    AttestationError, AttestedNode, Attestor, Issuers, NodeAttestation, Progress, Together, Tpm2Refusal,
     X509POP_FIELDS, X509PopPolicy,
 };
 use ironroot_server::registry::{Registry, RegistryError};
@@ -87,7 +87,7 @@ impl Fixture {
     }
 
     fn attestation(&self, admission: AdmissionPolicy) -> NodeAttestation {
-        self.attestation_by(Attestor::Tpm2(Box::new(tpm2(admission))))
+        self.attestation_by(Attestor::Tpm2(Box::new(grants::tpm2(admission, "0"))))
     }
 
     fn attestation_by(&self, attestor: Attestor) -> NodeAttestation {
@@ -114,21 +114,6 @@ impl Fixture {
 
     fn state(&self, ek: u8) -> Option<DeviceState> {
         self.devices.device(&[ek; 32]).map(|device| device.state)
-    }
-}
-
-fn tpm2(admission: AdmissionPolicy) -> Tpm2Policy {
-    let (pcrs, pcr_banks) = ("0".parse().expect("legal"), vec![Default::default()]);
-    Tpm2Policy {
-        admission,
-        pcrs,
-        pcr_banks,
-        event_log: Default::default(),
-        ima_log: ironroot_attest::node::tpm2::EventLogPolicy::Ignored,
-        boot_policy: Default::default(),
-        weak_firmware: Default::default(),
-        known_weaknesses: Default::default(),
-        require_resident_key: true,
     }
 }
 
@@ -503,7 +488,8 @@ async fn a_certificate_that_is_proven_together_with_a_chip_waits_for_it() {
         agent_path: AgentPathTemplate::parse("/x509pop/{{ .Fingerprint }}", X509POP_FIELDS).expect("legal"),
         verify_client_ip: false,
     };
-    let parts = [Attestor::Tpm2(Box::new(tpm2(AdmissionPolicy::Enrolled))), Attestor::X509Pop(Arc::new(policy))];
+    let parts =
+        [Attestor::Tpm2(Box::new(grants::tpm2(AdmissionPolicy::Enrolled, "0"))), Attestor::X509Pop(Arc::new(policy))];
     let [first, other] = parts;
     let attestation = fixture.attestation_by(Attestor::Together(Box::new(Together::new(first, vec![other]))));
     let evidence = together::join(&[chip.evidence(), holder.evidence()]);

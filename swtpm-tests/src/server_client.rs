@@ -25,6 +25,7 @@ use ironroot_api::pb::bundle::bundle_client::BundleClient;
 use ironroot_api::pb::device::device_client::DeviceClient;
 use ironroot_api::pb::entry::entry_client::EntryClient;
 use ironroot_api::pb::svid::svid_client::SvidClient;
+use ironroot_api::pb::svid::{BatchNewX509svidRequest, NewX509svidParams};
 use ironroot_api::pb::types;
 use ironroot_api::tls::{KeyExchanges, ServerTrust, SvidResolver, TrustAnchors, client_config, provider};
 use ironroot_api::unix_socket;
@@ -184,6 +185,12 @@ impl ServerClient {
         self.agent_of(credentials).await
     }
 
+    /// A connection of a server below, with an SVID of an entry of its own for this path, whose parent is `agent`.
+    pub async fn below(&self, server: &Server, agent: &Agent, path: &str) -> Channel {
+        let entry_id = server.create_entry(agent.id().as_str(), path, &["unix:uid:1"], &["-downstream"]);
+        self.with(&agent.fetch_svid(entry_id).await).await.expect("a good certificate")
+    }
+
     /// The agent of these credentials on a connection of its own.
     pub async fn agent_of(&self, credentials: Credentials) -> Agent {
         let channel = self.with(&credentials).await.expect("a good certificate");
@@ -214,6 +221,15 @@ impl Agent {
     /// Its SPIFFE ID.
     pub fn id(&self) -> SpiffeId {
         self.credentials.id()
+    }
+
+    /// An SVID of that entry for a fresh key, as this agent fetches it.
+    pub async fn fetch_svid(&self, entry_id: String) -> Credentials {
+        let key = key();
+        let params = vec![NewX509svidParams { entry_id, csr: csr(&key, &[]).into() }];
+        let answer = self.svids().batch_new_x509svid(BatchNewX509svidRequest { params }).await.expect("answered");
+        let result = answer.into_inner().results.swap_remove(0);
+        Credentials::new(&result.svid.expect("an SVID"), &key)
     }
 
     /// The agent service.

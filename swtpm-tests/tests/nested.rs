@@ -7,14 +7,13 @@ use ironroot_api::TrustDomain;
 use ironroot_api::certificate::Certificate;
 use ironroot_api::pb::bundle::PublishJwtAuthorityRequest;
 use ironroot_api::pb::bundle::bundle_client::BundleClient;
-use ironroot_api::pb::svid::{BatchNewX509svidRequest, NewX509svidParams};
 use ironroot_api::pb::types::JwtKey;
 use ironroot_api::pb::workload::X509svid;
 use ironroot_api::tls::{
     ClientTrust, KeyExchanges, ServerTrust, SvidResolver, TrustAnchors, client_config, provider, server_config,
 };
 use ironroot_lab::deployment::{AgentOptions, DEADLINE, Device, Server, ServerOptions, TRUST_DOMAIN, expect_within};
-use ironroot_lab::server_client::{Credentials, ServerClient, csr, key};
+use ironroot_lab::server_client::{ServerClient, key};
 use ironroot_lab::upstream_files::UpstreamFiles;
 use ironroot_lab::workload_client;
 use ironroot_server::ca::MAX_KEYS_OF_A_SERVER;
@@ -24,7 +23,6 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, Server
 use serde_json::Value;
 use tokio::runtime::Runtime;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
-use tonic::transport::Channel;
 use webpki::KeyUsage;
 
 const AUDIENCE: &str = "https://elsewhere.example.org";
@@ -220,22 +218,11 @@ fn a_root_that_the_top_taints_is_left_by_every_tier_by_itself_before_its_bundle_
     }
 }
 
-/// A connection of a server below, with an SVID of an entry that is its own.
-async fn below(server: &Server, client: &ServerClient, path: &str) -> Channel {
-    let agent = client.agent().await;
-    let entry_id = server.create_entry(agent.id().as_str(), path, &["unix:uid:1"], &["-downstream"]);
-    let key = key();
-    let params = vec![NewX509svidParams { entry_id, csr: csr(&key, &[]).into() }];
-    let answer = agent.svids().batch_new_x509svid(BatchNewX509svidRequest { params }).await.expect("signed");
-    let svid = answer.into_inner().results.swap_remove(0).svid.expect("an SVID");
-    client.with(&Credentials::new(&svid, &key)).await.expect("a good certificate")
-}
-
 /// Has so many servers below this one publish as many keys each as they may.
 async fn publish_from_below(server: &Server, servers: usize) {
     let (client, public_key) = (ServerClient::new(server).await, key().subject_public_key_info());
     for number in 0..servers {
-        let channel = below(server, &client, &format!("/below-{number}")).await;
+        let channel = client.below(server, &client.agent().await, &format!("/below-{number}")).await;
         for of_it in 0..MAX_KEYS_OF_A_SERVER {
             let (key_id, expires_at) = (format!("{number}-{of_it}"), now_unix() + 3600);
             let key = JwtKey { public_key: public_key.clone().into(), key_id, expires_at, tainted: false };

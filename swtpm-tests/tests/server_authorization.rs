@@ -132,16 +132,7 @@ async fn workload(server: &Server, agent: &Agent, path: &str, more: &[&str]) -> 
 
 async fn workload_with(server: &Server, agent: &Agent, path: &str, selector: &str, more: &[&str]) -> Credentials {
     let entry_id = server.create_entry(agent.id().as_str(), path, &[selector], more);
-    fetched(agent, entry_id).await
-}
-
-/// An SVID of that entry, as `agent` fetches it.
-async fn fetched(agent: &Agent, entry_id: String) -> Credentials {
-    let key = key();
-    let params = vec![NewX509svidParams { entry_id, csr: csr(&key, &[]).into() }];
-    let answer = agent.svids().batch_new_x509svid(BatchNewX509svidRequest { params }).await.expect("signed");
-    let result = answer.into_inner().results.swap_remove(0);
-    Credentials::new(&result.svid.expect("an SVID"), &key)
+    agent.fetch_svid(entry_id).await
 }
 
 async fn renewed(agent: &Agent) -> Credentials {
@@ -373,8 +364,8 @@ async fn what_was_fetched_through_a_banned_agent_gives_no_rights_and_what_anothe
     }
     let both = format!("spiffe://{TRUST_DOMAIN}/both");
     let entry_id = server.create_entry(&both, "/operations", &["unix:uid:1"], &["-admin", "-downstream"]);
-    let through_banned = fetched(&banned, entry_id.clone()).await;
-    let through_other = fetched(&other, entry_id).await;
+    let through_banned = banned.fetch_svid(entry_id.clone()).await;
+    let through_other = other.fetch_svid(entry_id).await;
     let mut open = client.with(&through_banned).await.expect("a good certificate");
     assert!(still_administers(&open).await);
     LowerCa::ask(&open).await;

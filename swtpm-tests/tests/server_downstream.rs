@@ -13,7 +13,7 @@ use ironroot_api::pb::svid::{
 };
 use ironroot_api::pb::types::{Bundle, JwtKey, WitKey};
 use ironroot_lab::deployment::{DEADLINE, Server, ServerOptions, TRUST_DOMAIN, expect_within_async};
-use ironroot_lab::server_client::{Agent, Credentials, ServerClient, csr, key};
+use ironroot_lab::server_client::{Agent, ServerClient, csr, key};
 use ironroot_server::ca::{LONGEST_PUBLISHED_LIFE, MAX_KEYS_OF_A_SERVER, MAX_PUBLISHED_KEYS};
 use rcgen::{KeyPair, PublicKeyData, SanType};
 use tokio::task::JoinHandle;
@@ -37,22 +37,8 @@ fn now_unix() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs().cast_signed()
 }
 
-/// A connection with an SVID of an entry that is `downstream`.
-async fn below(server: &Server, client: &ServerClient, agent: &Agent, path: &str) -> Channel {
-    below_with(server, client, agent, path, &["unix:uid:1"]).await
-}
-
-async fn below_with(server: &Server, client: &ServerClient, agent: &Agent, path: &str, selectors: &[&str]) -> Channel {
-    let entry_id = server.create_entry(agent.id().as_str(), path, selectors, &["-downstream"]);
-    with_svid_of(client, agent, entry_id).await
-}
-
 async fn with_svid_of(client: &ServerClient, agent: &Agent, entry_id: String) -> Channel {
-    let key = key();
-    let params = vec![NewX509svidParams { entry_id, csr: csr(&key, &[]).into() }];
-    let answer = agent.svids().batch_new_x509svid(BatchNewX509svidRequest { params }).await.expect("signed");
-    let svid = answer.into_inner().results.swap_remove(0).svid.expect("an SVID");
-    client.with(&Credentials::new(&svid, &key)).await.expect("a good certificate")
+    client.with(&agent.fetch_svid(entry_id).await).await.expect("a good certificate")
 }
 
 async fn ask(channel: &Channel, csr: Vec<u8>, ttl: i32) -> Result<NewDownstreamX509caResponse, Status> {
@@ -93,7 +79,7 @@ async fn a_server_below_gets_a_ca_of_this_servers_naming_for_its_key_alone() {
         let server = server(lines);
         let client = ServerClient::new(&server).await;
         let agent = client.agent().await;
-        let channel = below(&server, &client, &agent, "/lower").await;
+        let channel = client.below(&server, &agent, "/lower").await;
         let own_key = key();
         let names = [SanType::URI("spiffe://elsewhere.example".try_into().expect("ASCII"))];
         let answer = ask(&channel, csr(&own_key, &names), 60).await.expect("signed");
@@ -129,7 +115,7 @@ async fn a_request_for_a_ca_is_refused_in_spires_words() {
     let server = server("");
     let client = ServerClient::new(&server).await;
     let agent = client.agent().await;
-    let channel = below(&server, &client, &agent, "/lower").await;
+    let channel = client.below(&server, &agent, "/lower").await;
     let mut forged = csr(&key(), &[]);
     *forged.last_mut().expect("a signature") ^= 1;
     for (csr, words) in [(Vec::new(), "malformed CSR"), (b"0".to_vec(), "malformed CSR"), (forged, "CSR")] {
@@ -147,7 +133,7 @@ async fn an_entry_that_is_downstream_no_more_gives_no_ca_on_the_connection_that_
     let server = server("");
     let client = ServerClient::new(&server).await;
     let agent = client.agent().await;
-    let channel = below(&server, &client, &agent, "/lower").await;
+    let channel = client.below(&server, &agent, "/lower").await;
     ask(&channel, csr(&key(), &[]), 0).await.expect("signed");
     let id = format!("spiffe://{TRUST_DOMAIN}/lower");
     let shown = server.cli(&["entry", "show", "-downstream", "-output", "json"]);
@@ -173,7 +159,7 @@ async fn an_entry_that_is_deleted_while_its_server_waits_for_its_turn_gives_no_c
     });
     let crowd: Vec<_> = crowd.collect();
     let waits = async || timeout(Duration::from_secs(1), agent.svids().batch_new_x509svid(request(1))).await.is_err();
-    while !waits().await {}
+    expect_within_async(DEADLINE, "everybody at this address waits", || server.log(), waits).await;
     let (began, own_key) = (Instant::now(), key());
     let asking = tokio::spawn({
         let channel = channel.clone();
@@ -191,7 +177,7 @@ async fn a_key_that_a_server_below_publishes_is_in_the_bundle_until_it_ends_and_
     let mut server = server("");
     let client = ServerClient::new(&server).await;
     let agent = client.agent().await;
-    let channel = below(&server, &client, &agent, "/lower").await;
+    let channel = client.below(&server, &agent, "/lower").await;
     let own = bundle(&client).await;
     let [lasting, brief] = [key(), key()];
     let all = publish(&channel, Some(jwt_key(&lasting, "lasting", 3600))).await.expect("published");
@@ -221,7 +207,7 @@ async fn keys_that_nobody_could_verify_with_are_refused_by_name() {
     let server = server("");
     let client = ServerClient::new(&server).await;
     let agent = client.agent().await;
-    let channel = below(&server, &client, &agent, "/lower").await;
+    let channel = client.below(&server, &agent, "/lower").await;
     let good = jwt_key(&key(), "good", 3600);
     publish(&channel, Some(good.clone())).await.expect("published");
     let own = bundle(&client).await.jwt_authorities[0].key_id.clone();
@@ -245,7 +231,7 @@ async fn a_published_key_ends_within_a_bound_and_an_operator_taints_and_revokes_
     let server = server("");
     let client = ServerClient::new(&server).await;
     let agent = client.agent().await;
-    let channel = below(&server, &client, &agent, "/lower").await;
+    let channel = client.below(&server, &agent, "/lower").await;
     for key_id in ["a\nb", "a\u{9b}31mb"] {
         let (code, message) = said(publish(&channel, Some(jwt_key(&key(), key_id, 3600))).await);
         assert_eq!((code, message.contains("control characters")), (Code::InvalidArgument, true), "{message}");
@@ -277,8 +263,8 @@ async fn a_published_key_leaves_the_bundle_with_the_ban_of_its_agent_and_while_n
     let server = server("");
     let client = ServerClient::new(&server).await;
     let [good, bad] = [client.agent().await, client.agent().await];
-    let of_good = below(&server, &client, &good, "/lower").await;
-    let of_bad = below(&server, &client, &bad, "/lower").await;
+    let of_good = client.below(&server, &good, "/lower").await;
+    let of_bad = client.below(&server, &bad, "/lower").await;
     publish(&of_good, Some(jwt_key(&key(), "good", 3600))).await.expect("published");
     publish(&of_bad, Some(jwt_key(&key(), "bad", 3600))).await.expect("published");
     let expect = async |wanted: [bool; 2]| {
@@ -309,7 +295,7 @@ async fn neither_one_server_below_nor_all_together_fill_the_bundle() {
     let published = key();
     let mut count = 0;
     for number in 0.. {
-        let channel = below(&server, &client, &agent, &format!("/lower-{number}")).await;
+        let channel = client.below(&server, &agent, &format!("/lower-{number}")).await;
         let room = (MAX_PUBLISHED_KEYS - count).min(MAX_KEYS_OF_A_SERVER);
         for of_it in 0..room {
             let key = jwt_key(&published, &format!("{number}-{of_it}"), 3600);
@@ -333,7 +319,7 @@ async fn a_server_below_publishes_a_key_of_wit_svids_and_without_the_switch_is_t
         let server = server(lines);
         let client = ServerClient::new(&server).await;
         let agent = client.agent().await;
-        let below = below(&server, &client, &agent, "/lower").await;
+        let below = client.below(&server, &agent, "/lower").await;
         let JwtKey { public_key, key_id, expires_at, tainted } =
             jwt_key(&KeyPair::generate().expect("a key"), "wit", 600);
         let key = WitKey { public_key, key_id, expires_at, tainted };
@@ -363,13 +349,17 @@ async fn the_ca_of_an_agent_may_have_no_other_below_it_and_that_of_a_server_may(
     let server = server("");
     let client = ServerClient::new(&server).await;
     let agent = client.agent().await;
-    let lower = below(&server, &client, &agent, "/lower").await;
+    let lower = client.below(&server, &agent, "/lower").await;
     assert_eq!(path_length(&ask(&lower, csr(&key(), &[]), 60).await.expect("signed")), None);
     let own = ["ironroot:local_authority"];
-    let gateway = below_with(&server, &client, &agent, "/gateway", &own).await;
+    let below = async |path: &str, selectors: &[&str]| {
+        let entry_id = server.create_entry(agent.id().as_str(), path, selectors, &["-downstream"]);
+        with_svid_of(&client, &agent, entry_id).await
+    };
+    let gateway = below("/gateway", &own).await;
     assert_eq!(path_length(&ask(&gateway, csr(&key(), &[]), 60).await.expect("signed")), Some(0));
     let with_more = ["ironroot:local_authority", "unix:uid:1"];
-    let other = below_with(&server, &client, &agent, "/other", &with_more).await;
+    let other = below("/other", &with_more).await;
     assert_eq!(path_length(&ask(&other, csr(&key(), &[]), 60).await.expect("signed")), None, "a workload has it");
     server.create_entry(agent.id().as_str(), "/gateway", &["unix:uid:2"], &["-downstream"]);
     let both = ask(&gateway, csr(&key(), &[]), 60).await.expect("signed");
@@ -378,12 +368,8 @@ async fn the_ca_of_an_agent_may_have_no_other_below_it_and_that_of_a_server_may(
 
 /// A connection by the entry of a group of gateways, fetched through `agent`, and the serial number of its SVID.
 async fn gateway(client: &ServerClient, agent: &Agent, entry_id: &str) -> (Channel, String) {
-    let key = key();
-    let params = vec![NewX509svidParams { entry_id: entry_id.to_owned(), csr: csr(&key, &[]).into() }];
-    let answer = agent.svids().batch_new_x509svid(BatchNewX509svidRequest { params }).await.expect("signed");
-    let svid = answer.into_inner().results.swap_remove(0).svid.expect("an SVID");
-    let serial = Certificate::parse(&svid.cert_chain[0]).expect("DER").serial_decimal();
-    (client.with(&Credentials::new(&svid, &key)).await.expect("a good certificate"), serial)
+    let svid = agent.fetch_svid(entry_id.to_owned()).await;
+    (client.with(&svid).await.expect("a good certificate"), svid.leaf().serial_decimal())
 }
 
 #[tokio::test]
@@ -470,7 +456,7 @@ async fn what_an_agent_has_signed_itself_is_noted_whole_or_not_at_all_and_only_o
     }
     let (code, message) = said(report(&agent.channel, vec![good.clone(); 101]).await);
     assert!(matches!(code, Code::InvalidArgument | Code::OutOfRange | Code::ResourceExhausted), "{code:?} {message}");
-    let lower = below(&server, &client, &agent, "/lower").await;
+    let lower = client.below(&server, &agent, "/lower").await;
     for stranger in [client.anonymous().await, lower] {
         assert_eq!(said(report(&stranger, vec![good.clone()]).await).0, Code::PermissionDenied);
     }

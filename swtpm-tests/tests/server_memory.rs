@@ -5,12 +5,11 @@ use std::time::{Duration, Instant};
 
 use ironroot_api::pb::entry::entry_client::EntryClient;
 use ironroot_api::pb::entry::{BatchCreateEntryRequest, SyncAuthorizedEntriesRequest};
-use ironroot_api::pb::svid::{BatchNewX509svidRequest, NewX509svidParams};
 use ironroot_api::pb::types;
 use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_lab::deployment::{DEADLINE, Server, ServerOptions, TRUST_DOMAIN};
 use ironroot_lab::raw_http2::{PREFACE, data, half_open_call};
-use ironroot_lab::server_client::{Agent, Credentials, ServerClient, csr, key};
+use ironroot_lab::server_client::{Agent, Credentials, ServerClient};
 use ironroot_server::endpoints::{Role, RoleLimits, policy};
 use prost::bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -83,10 +82,7 @@ async fn call(channel: &Channel, path: &str, body: Bytes) -> Code {
 
 async fn workload(server: &Server, agent: &Agent, more: &[&str]) -> Credentials {
     let entry_id = server.create_entry(agent.id().as_str(), "/g1000", &["unix:uid:1000"], more);
-    let key = key();
-    let params = vec![NewX509svidParams { entry_id, csr: csr(&key, &[]).into() }];
-    let answer = agent.svids().batch_new_x509svid(BatchNewX509svidRequest { params }).await.expect("signed");
-    Credentials::new(&answer.into_inner().results.swap_remove(0).svid.expect("an SVID"), &key)
+    agent.fetch_svid(entry_id).await
 }
 
 #[tokio::test]

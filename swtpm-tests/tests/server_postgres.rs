@@ -6,13 +6,12 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use ironroot_api::pb::agent::CountAgentsRequest;
 use ironroot_api::pb::agent::agent_client::AgentClient;
 use ironroot_api::pb::entry::GetAuthorizedEntriesRequest;
-use ironroot_api::pb::svid::{BatchNewX509svidRequest, NewX509svidParams};
 use ironroot_lab::balancer::Balancer;
 use ironroot_lab::deployment::{
     AgentOptions, DEADLINE, Device, Server, ServerOptions, expect_within, expect_within_async,
 };
 use ironroot_lab::manufacturer::Manufacturer;
-use ironroot_lab::server_client::{Credentials, ServerClient, csr, key};
+use ironroot_lab::server_client::{Credentials, ServerClient, SoftwareDevice};
 use ironroot_postgres_cluster::Cluster;
 use ironroot_server::issuance_log::{self, Head, Record};
 use tonic::Code;
@@ -223,6 +222,27 @@ async fn a_server_that_is_cut_off_or_behind_tells_no_agent_of_another_that_it_is
         calls_south(&attested().await).await.expect("what north has answered is so at south");
     }
 
+    let import = |device: &SoftwareDevice| north.import_devices(&format!("ek_sha256\n{}\n", device.ek_sha256()));
+    for _ in 0..3 {
+        let device = SoftwareDevice::new();
+        import(&device);
+        let agent = device.attest(&clients[1]).await.expect("south asks the database for the device");
+        south.cli(&["agent", "ban", "-spiffeID", agent.id().as_str()]);
+        device.attest(&clients[1]).await.err().expect("its agent is banned");
+        let evict = || north.cli(&["agent", "evict", "-spiffeID", agent.id().as_str()]);
+        evict();
+        device.attest(&clients[1]).await.expect("the ban is lifted");
+        south.cli(&["device", "ban", &device.ek_sha256()]);
+        device.attest(&clients[1]).await.err().expect("the device is banned");
+        evict();
+        north.cli(&["device", "delete", &device.ek_sha256()]);
+        import(&device);
+        device.attest(&clients[1]).await.expect("and let in again");
+    }
+    let banned = attested().await;
+    calls_south(&banned).await.expect("south knows it");
+    south.cli(&["agent", "ban", "-spiffeID", banned.id().as_str()]);
+
     cluster.sql(&database, "ALTER ROLE cut_off NOLOGIN");
     cluster.sql(&database, "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'cut_off'");
     let agent = attested().await;
@@ -235,6 +255,13 @@ async fn a_server_that_is_cut_off_or_behind_tells_no_agent_of_another_that_it_is
     north.cli(&["localauthority", "x509", "activate", "-authorityID", &next]);
     let refused = calls_south(&attested().await).await.expect_err("south knows neither it nor its CA");
     assert_eq!(refused.code(), Code::Unavailable, "{refused}");
+    let device = SoftwareDevice::new();
+    import(&device);
+    let refused = device.attest(&clients[1]).await.err().expect("south cannot know the device");
+    assert_eq!(refused.code(), Code::Unavailable, "{refused}");
+    assert!(refused.message().contains("cannot be looked up"), "{refused}");
+    let refused = calls_south(&banned).await.expect_err("it is banned");
+    assert_eq!(refused.code(), Code::PermissionDenied, "a ban stands while the database is away: {refused}");
     cluster.sql(&database, "ALTER ROLE cut_off LOGIN");
     let lets_in = async || match calls_south(&agent).await {
         Err(refused) if refused.code() != Code::Unavailable => panic!("told for certain: {refused}"),
@@ -270,11 +297,7 @@ async fn an_administrator_of_one_server_is_one_at_the_other_until_the_agent_that
     let agent = clients[0].agent().await;
     let more = ["-admin", "-x509SVIDTTL", "600"];
     let entry_id = north.create_entry(agent.id().as_str(), "/operator", &["unix:uid:1"], &more);
-    let key = key();
-    let params = vec![NewX509svidParams { entry_id, csr: csr(&key, &[]).into() }];
-    let answer = agent.svids().batch_new_x509svid(BatchNewX509svidRequest { params }).await.expect("signed");
-    let svid = answer.into_inner().results.swap_remove(0).svid.expect("an SVID");
-    let operator = Credentials::new(&svid, &key);
+    let operator = agent.fetch_svid(entry_id).await;
     let administers = async |client: &ServerClient| {
         let channel = client.with(&operator).await.expect("a good certificate");
         AgentClient::new(channel).count_agents(CountAgentsRequest::default()).await.is_ok()

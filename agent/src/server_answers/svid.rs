@@ -255,7 +255,7 @@ impl CheckedChain {
 
     fn expect_agent(&self) -> Result<(), AnswerRefusal> {
         let id = self.verified.spiffe_id();
-        if id.path().starts_with("/spire/agent/") { Ok(()) } else { Err(AnswerRefusal::NotAnAgent(id.to_string())) }
+        if id.names_an_agent() { Ok(()) } else { Err(AnswerRefusal::NotAnAgent(id.to_string())) }
     }
 
     pub(super) fn list(&self) -> DerList {

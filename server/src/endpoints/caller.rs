@@ -2,19 +2,15 @@
 //! the request, and a service cannot work without it.
 
 use std::fmt;
-use std::time::Duration;
 
 use ironroot_api::SpiffeId;
 use ironroot_api::pb::types::permission_denied_details::Reason;
 use ironroot_api::permission::permission_denied;
 use ironroot_api::tls::{TlsPeer, VerifiedSvid};
 use ironroot_api::unix_socket::PeerCredentials;
-use ironroot_shell::command_line::describe;
-use ironroot_shell::logging::in_moderation;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tonic::codegen::http::Extensions;
 use tonic::{Request, Status};
-use tracing::warn;
 
 use super::ServerState;
 use super::accept::Watching;
@@ -24,12 +20,6 @@ use crate::rights::{
     Administrator, AgentStanding, AuthenticatedAgent, Caller, DownstreamServer, Insider, NoRight, OwnSvid, Provenance,
     ShownCertificate, Visitor,
 };
-
-/// How long an agent that memory does not know waits until the data store has been asked.
-const LOOK_PATIENCE: Duration = Duration::from_secs(5);
-
-/// What an agent is told, and the log in moderation.
-const NOT_LOOKED_UP: &str = "whether this agent is known cannot be looked up";
 
 /// Which socket a service instance answers on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,12 +111,8 @@ pub fn no_right(refusal: NoRight) -> Status {
     }
 }
 
-/// Agents take it as that the server is away, and come again.
-fn not_looked_up(why: &str) -> Status {
-    if let Some(pass) = in_moderation(NOT_LOOKED_UP) {
-        warn!(reason = why, suppressed = pass.suppressed, "{NOT_LOOKED_UP}");
-    }
-    Status::unavailable(format!("{NOT_LOOKED_UP}: the data store does not answer"))
+fn shows_an_agents_id(caller: &Caller) -> bool {
+    caller.svid().is_some_and(|svid| svid.spiffe_id().names_an_agent())
 }
 
 impl ServerState {
@@ -183,19 +169,24 @@ impl ServerState {
     async fn shown(&self, caller: Caller) -> Result<ShownCertificate, Status> {
         let judge = |caller| ShownCertificate::judge(caller, &self.own, self.now_unix());
         match judge(caller.clone()) {
-            Err(NoRight::AgentSignedElsewhere) => {
-                self.look().await?;
+            Err(NoRight::AgentSignedElsewhere) if shows_an_agents_id(&caller) => {
+                self.look(&caller).await?;
                 judge(caller).map_err(no_right)
             }
             judged => judged.map_err(no_right),
         }
     }
 
-    /// What the certificate is worth.
+    /// What the certificate is worth. A workload's, of which there are many, is no agent's wherever one looks.
     async fn standing_of(&self, shown: &ShownCertificate) -> Result<AgentStanding, Status> {
         match self.registry.standing_of(shown) {
-            AgentStanding::NotAttested | AgentStanding::NotActive => {
-                self.look().await?;
+            AgentStanding::NotAttested | AgentStanding::NotActive if shown.id().names_an_agent() => {
+                self.look(shown.caller()).await?;
+                Ok(self.registry.standing_of(shown))
+            }
+            AgentStanding::Banned => {
+                // Another server may have lifted it. A data store that is away softens no ban.
+                self.look(shown.caller()).await.ok();
                 Ok(self.registry.standing_of(shown))
             }
             standing => Ok(standing),
@@ -204,16 +195,8 @@ impl ServerState {
 
     /// Has memory take in what other servers have written. Agents that are told for certain that their certificates are worth nothing forget
     /// what they have: that is said of none that the data store may know.
-    async fn look(&self) -> Result<(), Status> {
-        if !self.store.is_shared() {
-            return Ok(());
-        }
-        //= FLT-S29 server faults: "it asks the database before it tells an agent for certain that it does not know it"
-        match timeout(LOOK_PATIENCE, self.store.catch_up()).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(why)) => Err(not_looked_up(&describe(&why))),
-            Err(_) => Err(not_looked_up(&format!("no answer within {} s", LOOK_PATIENCE.as_secs()))),
-        }
+    pub(super) async fn look(&self, caller: &Caller) -> Result<(), Status> {
+        self.looks.at(&self.store, Source::of(caller)).await
     }
 
     /// Refuses a call on the connection whose facts these are if its client has shown a certificate whose authority was revoked since:

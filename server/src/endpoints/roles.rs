@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use ironroot_attest::node::tpm2::CHALLENGE_SECONDS;
+
 use super::caller::Source;
 use super::fair_share::FairShare;
 
@@ -101,11 +103,11 @@ impl Role {
     }
 }
 
-/// Attests once, with a slow chip within two minutes, and goes.
+/// Attests once, with a slow chip in as long as that may take, and goes.
 const STRANGER: RoleLimits = RoleLimits {
     connections: 512,
     connections_per_source: 128,
-    connection_age: Some(Duration::from_secs(150)),
+    connection_age: Some(Duration::from_secs(CHALLENGE_SECONDS.unsigned_abs())),
     idle: Duration::from_secs(20),
     ping_after: Duration::from_secs(60),
     streams: 8,

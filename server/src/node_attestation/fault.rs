@@ -15,6 +15,8 @@ pub enum Fault {
     Unknown,
     /// The node's, and an operator has said so: it is banned.
     Banned,
+    /// The server's own: it cannot see what it has to look at.
+    Server,
     /// The data store's: it cannot be read or written.
     Store(StoreError),
 }

@@ -16,7 +16,7 @@ use crate::facts::device::DeviceState;
 /// The attestation type.
 pub(super) const TYPE: &str = ATTESTATION_TYPE;
 /// What the log says, in moderation: strangers show keys.
-const NOT_SEEN: &str = "whether this endorsement key is listed cannot be seen: it counts as not listed";
+const NOT_SEEN: &str = "whether this endorsement key is listed cannot be seen: its device is to come again";
 
 /// Which endorsement keys count, besides those of devices in the registry.
 #[derive(Debug)]
@@ -56,8 +56,11 @@ pub(super) fn fault(refusal: &TpmRefusal) -> Fault {
     match refusal {
         TpmRefusal::Tpm(refusal) if refusal.is_of_the_message() => Fault::Message,
         TpmRefusal::Pem | TpmRefusal::NoKey | TpmRefusal::Tpm12 => Fault::Message,
-        TpmRefusal::Unknown { .. } => Fault::Unknown,
-        TpmRefusal::Tpm(_) | TpmRefusal::Key(_) | TpmRefusal::CreationData => Fault::Node,
+        TpmRefusal::Unknown { certificate: None, .. } => Fault::Unknown,
+        TpmRefusal::Unknown { certificate: Some(_), .. }
+        | TpmRefusal::Tpm(_)
+        | TpmRefusal::Key(_)
+        | TpmRefusal::CreationData => Fault::Node,
     }
 }
 
@@ -70,11 +73,17 @@ impl NodeAttestation {
     ) -> Result<Progress, AttestationError> {
         let ek_sha256 = claim.ek_sha256();
         self.refuse_banned_device(&ek_sha256)?;
-        let admitted = match (self.is_listed(&ek_sha256, policy).await, &policy.makers) {
-            (true, _) => claim.admit(Admission::Known)?,
-            (false, Some(roots)) => claim.admit(Admission::Manufacturer { roots, now_unix })?,
-            (false, None) => return Err(TpmRefusal::Unknown { ek_sha256: hex(&ek_sha256), certificate: None }.into()),
+        let listed = self.is_listed(&ek_sha256, policy).await;
+        let vouched = match (&listed, &policy.makers) {
+            (Ok(true), _) => claim.admit(Admission::Known),
+            (_, Some(roots)) => claim.admit(Admission::Manufacturer { roots, now_unix }),
+            (_, None) => Err(TpmRefusal::Unknown { ek_sha256: hex(&ek_sha256), certificate: None }),
         };
+        // A maker's word is enough. Where nobody gives it and the list cannot be seen, nothing is certain.
+        let admitted = vouched.map_err(|refusal| match (refusal, listed) {
+            (TpmRefusal::Unknown { .. }, Err(unseen)) => unseen,
+            (refusal, _) => refusal.into(),
+        })?;
         let (pending, challenge) = admitted.challenge(fresh(), now_unix)?;
         let waiting = super::Challenge::Tpm(Box::new(Challenge { pending, csr }));
         Ok(Progress::Challenge(waiting, challenge.to_json()))
@@ -98,17 +107,56 @@ impl NodeAttestation {
     }
 
     /// Whether the device registry, or a file of that name, knows the key.
-    async fn is_listed(&self, ek_sha256: &[u8; 32], policy: &TpmPolicy) -> bool {
+    async fn is_listed(&self, ek_sha256: &[u8; 32], policy: &TpmPolicy) -> Result<bool, AttestationError> {
         if self.devices.device(ek_sha256).is_some_and(|device| device.state == DeviceState::Enrolled) {
-            return true;
+            return Ok(true);
         }
-        let Some(directory) = &policy.hashes else { return false };
+        let Some(directory) = &policy.hashes else { return Ok(false) };
         let path = directory.join(hex(ek_sha256));
-        tokio::fs::try_exists(&path).await.unwrap_or_else(|error| {
+        tokio::fs::try_exists(&path).await.map_err(|error| {
             if let Some(pass) = in_moderation(NOT_SEEN) {
                 warn!(path = %path.display(), %error, suppressed = pass.suppressed, "{NOT_SEEN}");
             }
-            false
+            AttestationError::ListUnread { ek_sha256: hex(ek_sha256) }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use ironroot_api::TrustDomain;
+    use ironroot_attest::ek_certificate::EkCertificateError;
+
+    use super::*;
+    use crate::registry::Registry;
+    use crate::store::Store;
+
+    #[tokio::test]
+    async fn a_list_that_cannot_be_seen_is_the_servers_fault_and_makes_no_key_unknown() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let trust_domain = TrustDomain::new("td").expect("legal");
+        let store = Store::open(&directory.path().join("datastore.sqlite3"), &trust_domain).expect("opens");
+        let registry = Registry::load(store.clone()).await.expect("loads");
+        let attestation = NodeAttestation::new(trust_domain, store, Arc::clone(registry.devices()), Vec::new());
+        let (listed, file) = (directory.path().join(hex(&[1; 32])), directory.path().join("a file"));
+        for path in [&listed, &file] {
+            std::fs::write(path, "").expect("written");
+        }
+        let by = |hashes: &std::path::Path| TpmPolicy { hashes: Some(hashes.to_owned()), makers: None };
+        let whole = by(directory.path());
+        assert!(attestation.is_listed(&[1; 32], &whole).await.expect("seen"));
+        assert!(!attestation.is_listed(&[2; 32], &whole).await.expect("seen"));
+        let refused = attestation.is_listed(&[1; 32], &by(&file)).await.expect_err("that is no directory");
+        assert!(matches!(refused.fault(), Fault::Server));
+    }
+
+    #[test]
+    fn a_key_that_nobody_knows_is_told_from_one_whose_certificate_is_not_believed() {
+        let unknown = |certificate| TpmRefusal::Unknown { ek_sha256: hex(&[1; 32]), certificate };
+        assert!(matches!(fault(&unknown(None)), Fault::Unknown));
+        let untrusted = EkCertificateError::Untrusted(webpki::Error::UnknownIssuer);
+        assert!(matches!(fault(&unknown(Some(untrusted))), Fault::Node));
     }
 }

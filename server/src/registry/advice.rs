@@ -97,7 +97,7 @@ impl Registry {
         if tables.entries.with_spiffe_id(parent).next().is_some() || tables.agents.slot(parent).is_some() {
             return None;
         }
-        Some(match parent.path().starts_with("/spire/agent/") {
+        Some(match parent.names_an_agent() {
             true => format!("no agent {parent} has attested yet: nobody serves this entry until one has"),
             false => format!("no entry gives the parent ID {parent} yet: nobody serves this entry until one does"),
         })

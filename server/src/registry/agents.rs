@@ -45,14 +45,13 @@ impl Registry {
                 return Err(RegistryError::OtherAttestation { agent, attestation_type });
             }
             let former = one_certificate::former(tx, &agent, &proof.other_ids())?;
+            // First: what it was called is nobody's then. Where the rest is refused, this is taken back with it.
+            former.as_ref().map(|former| tx.remove_agent(&former.spiffe_id)).transpose()?;
             let before = known.as_ref().or(former.as_ref());
             settle(tx, &proof, &agent, before, now_unix)?;
             let agent_version = before.map(|before| before.agent_version.clone()).unwrap_or_default();
-            let former = former.map(|former| former.spiffe_id);
-            // First: a certificate is in one row.
-            former.as_ref().map(|id| tx.remove_agent(id)).transpose()?;
             tx.put_agent(&AgentRecord { agent_version, ..agent.clone() })?;
-            Ok(former)
+            Ok(former.map(|former| former.spiffe_id))
         };
         self.store.change(put).await
     }

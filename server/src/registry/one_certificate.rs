@@ -13,19 +13,17 @@ use super::RegistryError;
 /// Shortest fingerprint in the name of an agent, characters: SHA-1, hexadecimal.
 const FINGERPRINT_CHARS: usize = 40;
 
-/// Refuses `agent`, which has just proven its certificate, if there is an agent of another ID that has the same one and is not what it
-/// was called before. `other_ids`: what it would be called if the signature were written in another way; an agent that was taken over
-/// from SPIRE is known by its ID alone.
+/// Refuses `agent`, which has just proven its certificate, if there is an agent of another ID that has the same one: what it was called
+/// before ([`former`]) is gone by then. `other_ids`: what it would be called if the signature were written in another way; an agent that
+/// was taken over from SPIRE is known by its ID alone.
 pub(super) fn refuse_under_another_id(
     tx: &Transaction<'_>,
     agent: &AgentRecord,
     other_ids: &[SpiffeId],
 ) -> Result<(), RegistryError> {
     let Some(certificate) = &agent.certificate_sha256 else { return Ok(()) };
-    let other_ids: Vec<&SpiffeId> = other_ids.iter().collect();
-    let refuse = |known| refuse(agent, known, &other_ids);
-    refuse(tx.agent_with_certificate(certificate)?)?;
-    other_ids.iter().try_for_each(|id| refuse(tx.agent(id)?.map(|(_, known)| known)))
+    refuse(agent, tx.agent_with_certificate(certificate)?)?;
+    other_ids.iter().try_for_each(|id| refuse(agent, tx.agent(id)?.map(|(_, known)| known)))
 }
 
 /// What `agent` was called before, if it was.
@@ -56,11 +54,10 @@ fn differ_in_fingerprints_alone(one: &SpiffeId, other: &SpiffeId) -> bool {
     one.len() == other.len() && one.iter().zip(&other).all(|(part, of)| part == of || is_fingerprint(part, of))
 }
 
-fn refuse(agent: &AgentRecord, known: Option<AgentRecord>, other_ids: &[&SpiffeId]) -> Result<(), RegistryError> {
+fn refuse(agent: &AgentRecord, known: Option<AgentRecord>) -> Result<(), RegistryError> {
     match known {
         Some(known) if known.spiffe_id == agent.spiffe_id => Ok(()),
         Some(known) if known.banned => Err(RegistryError::AgentBanned),
-        Some(known) if is_former(&known, agent, other_ids) => Ok(()),
         Some(known) => Err(RegistryError::CertificateTaken { agent: known.spiffe_id }),
         None => Ok(()),
     }
@@ -159,6 +156,19 @@ mod tests {
         // Nor is the other form of a certificate that was signed twice.
         let forms = ["a", "b"].map(|digit| agent(&format!("x509pop/{}", digit.repeat(FINGERPRINT_CHARS))));
         assert!(!is_former(&forms[0], &forms[1], &[]) && is_former(&forms[0], &new, &[]));
+        // What is refused for another reason has not lost its old name.
+        let taken_over = AgentRecord::example("taken-over");
+        let put = {
+            let taken_over = taken_over.clone();
+            move |tx: &Transaction<'_>| tx.put_agent(&taken_over).map(drop)
+        };
+        store.change::<_, crate::store::StoreError>(put).await.expect("put");
+        let other_ids = vec![taken_over.spiffe_id.clone()];
+        let refused = registry.put_attested(new.clone(), Proof::Certificate { sha256: [1; 32], other_ids }, 0).await;
+        assert!(matches!(&refused, Err(RegistryError::CertificateTaken { agent }) if *agent == taken_over.spiffe_id));
+        for registry in [&registry, &Registry::load(store.clone()).await.expect("loads")] {
+            assert!(registry.agent(&old.spiffe_id).is_some() && registry.agent(&new.spiffe_id).is_none());
+        }
         assert_eq!(attest(&new).await.expect("the same device"), Some(old.spiffe_id.clone()));
         assert_eq!(attest(&new).await.expect("and again"), None);
         for registry in [&registry, &Registry::load(store).await.expect("loads")] {

@@ -42,7 +42,7 @@ pub(super) fn taken(found: Vec<SpireAgent>, rules: &Rules, now_unix: i64, report
 fn judge(found: SpireAgent, rules: &Rules, now_unix: i64) -> Result<AgentRecord, String> {
     let id = SpiffeId::parse(&found.spiffe_id).and_then(|id| id.as_member_of(&rules.trust_domain));
     let spiffe_id = id.map_err(|error| error.to_string())?;
-    if !spiffe_id.path().starts_with("/spire/agent/") {
+    if !spiffe_id.names_an_agent() {
         return Err("it is no agent's ID: its path is not below /spire/agent".to_owned());
     }
     let banned = found.serial_number.is_empty();

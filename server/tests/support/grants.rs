@@ -8,7 +8,10 @@ use ironroot_api::csr::Csr;
 use ironroot_api::tls::{TlsPeer, TrustAnchors, VerifiedSvid};
 use ironroot_api::unix_socket::PeerCredentials;
 use ironroot_attest::node::tpm2::{Admission, AttestedTpm, Claim, EventLogPolicy, Expectation, PcrHash};
-use ironroot_server::node_attestation::{AttestationError, AttestedNode, Circumstances, NodeAttestation, Progress};
+use ironroot_server::devices::AdmissionPolicy;
+use ironroot_server::node_attestation::{
+    AttestationError, AttestedNode, BootPolicy, Circumstances, NodeAttestation, Progress, Tpm2Policy, WeakFirmware,
+};
 use ironroot_server::rights::{
     Administrator, AgentStanding, AuthenticatedAgent, Caller, OwnAuthorities, Provenance, ShownCertificate,
 };
@@ -80,6 +83,21 @@ pub async fn attempt(
                 progress = attestation.answer(challenge, &node.answer(&bytes, "td", &spki), now_unix).await?;
             }
         }
+    }
+}
+
+/// What a server asks of TPMs: these PCRs, and nothing of how they came about.
+pub fn tpm2(admission: AdmissionPolicy, pcrs: &str) -> Tpm2Policy {
+    Tpm2Policy {
+        admission,
+        pcrs: pcrs.parse().expect("legal"),
+        pcr_banks: vec![PcrHash::default()],
+        event_log: EventLogPolicy::Ignored,
+        ima_log: EventLogPolicy::Ignored,
+        boot_policy: BootPolicy::default(),
+        weak_firmware: WeakFirmware::default(),
+        known_weaknesses: Default::default(),
+        require_resident_key: true,
     }
 }
 

@@ -17,9 +17,11 @@ use tokio::time::Instant;
 use tonic::{Status, Streaming};
 use tracing::{Instrument, Span, info, info_span};
 
+use super::super::roles::{Role, RoleLimits};
 use super::super::svid_api::svid_to_pb;
 use super::super::{ServerState, ca_status, device_status, registry_status, store_status};
 use crate::ca::AgentToSign;
+use crate::facts::device::DeviceState;
 use crate::node_attestation::{
     AttestationError, AttestedNode, Challenge, Circumstances, Evidence, Fault, Progress, Tpm2Refusal,
 };
@@ -28,6 +30,9 @@ use crate::rights::{Provenance, Visitor};
 
 /// Longest a whole conversation may take: as long as an agent works on it.
 const DEADLINE: Duration = Duration::from_secs(CHALLENGE_SECONDS.unsigned_abs());
+
+/// The connection of whoever attests lasts as long as the conversation may.
+const _: () = assert!(outlasts_a_conversation(Role::Stranger) && outlasts_a_conversation(Role::Holder));
 
 /// Answers in the call itself: what is asked for is read when the answer before has been taken. Ends with the certificate or the
 /// reason there is none.
@@ -101,6 +106,7 @@ impl Conversation {
         //= TPM-39 TPM 2.0 Part 1, Credential Protection: "attestations are limited by their source before any is made"
         self.server.limits.attestation(self.visitor.caller().address(), known).await?;
         let evidence = evidence?;
+        self.look_for_device().await?;
         let csr = Csr::parse(&csr).map_err(|e| Status::invalid_argument(format!("failed to parse CSR: {e}")))?;
         let own_authorities = self.server.ca.bundle().borrow().untainted_authorities();
         let (now_unix, address) = (self.server.now_unix(), self.visitor.caller().address());
@@ -109,6 +115,22 @@ impl Conversation {
         let at = Circumstances { now_unix, address, own_authorities: &own_authorities, provenance };
         let begun = attestation.begin(evidence, csr, &at).await;
         self.go_on(begun.map_err(attestation_status)?).await
+    }
+
+    /// Has memory take in what other servers have written, if it does not have the device for enrolled: one may have enrolled it, or let it
+    /// in again. An agent that is told for certain that its device is unknown forgets what it has.
+    async fn look_for_device(&self) -> Result<(), Status> {
+        let Some(ek_sha256) = self.device else { return Ok(()) };
+        let look = self.server.look(self.visitor.caller());
+        match self.server.devices.device(&ek_sha256).map(|known| known.state) {
+            Some(DeviceState::Enrolled) => Ok(()),
+            Some(DeviceState::Pending) | None => look.await,
+            // A data store that is away softens no ban.
+            Some(DeviceState::Banned) => {
+                look.await.ok();
+                Ok(())
+            }
+        }
     }
 
     async fn go_on(&mut self, progress: Progress) -> Result<AttestAgentResponse, Status> {
@@ -158,7 +180,11 @@ impl Conversation {
     /// Certificate, then rows, then answer: a ban or a later attestation that came in between refuses the rows, and a node
     /// that was cut off attests again and replaces them.
     async fn admit(&self, node: AttestedNode) -> Result<AttestAgentResponse, Status> {
-        self.server.refuse_banned(&node)?;
+        if self.server.refuse_banned(&node).is_err() {
+            // What it is refused by may be gone; where that cannot be seen, it stands.
+            self.server.look(self.visitor.caller()).await.ok();
+            self.server.refuse_banned(&node)?;
+        }
         self.server.refuse_forked_clock(&node, self.visitor.caller()).await?;
         let (server, visitor) = (self.server.clone(), self.visitor.clone());
         self.span.record("spiffe_id", node.id().as_str());
@@ -246,6 +272,13 @@ impl ServerState {
     }
 }
 
+const fn outlasts_a_conversation(role: Role) -> bool {
+    match role.limits().connection_age {
+        Some(age) => age.as_secs() + RoleLimits::GRACE.as_secs() >= DEADLINE.as_secs(),
+        None => true,
+    }
+}
+
 /// Whose fault decides the code: the node's evidence, an operator's decision, or ours.
 fn attestation_status(error: AttestationError) -> Status {
     let message = format!("failed to attest: {error}");
@@ -255,6 +288,7 @@ fn attestation_status(error: AttestationError) -> Status {
         Fault::Node => Status::permission_denied(message),
         Fault::Unknown => permission_denied(Reason::AgentNotAttested, &message),
         Fault::Banned => permission_denied(Reason::AgentBanned, &message),
+        Fault::Server => Status::unavailable(message),
         Fault::Store(cause) => store_status(cause),
     }
 }

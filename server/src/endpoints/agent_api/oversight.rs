@@ -98,7 +98,7 @@ fn agent_id(id: Option<&types::Spiffeid>, of: &TrustDomain) -> Result<SpiffeId, 
             "invalid agent ID: \"{id}\" is not a member of trust domain \"{of}\""
         )));
     }
-    if !id.path().starts_with("/spire/agent/") {
+    if !id.names_an_agent() {
         return Err(Status::invalid_argument(format!(
             "invalid agent ID: {id} is not an agent: its path does not begin with /spire/agent/"
         )));

@@ -26,6 +26,9 @@ pub(in crate::store) fn append(sql: Session<'_>, changes: &[Changed]) -> Result<
     let id = Uuid::new_v4().into_bytes();
     let (mut from, mut rest) = (last - count + 1, changes);
     for size in ROWS_AT_ONCE {
+        if rest.len() < size {
+            continue;
+        }
         let add = insert_rows(size);
         while let Some((now, later)) = rest.split_at_checked(size) {
             add_rows(sql, &add, &id, from, now)?;

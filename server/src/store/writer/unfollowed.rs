@@ -39,9 +39,8 @@ impl<E: Engine> Desk<E> {
             Err(why) => Err(StoreError::OutcomeUnknown(Arc::new(why.clone()))),
         };
         let Some(Unfollowed { batch, .. }) = self.unfollowed.take() else { return };
-        // Whoever is answered may go to another server with what it was given: that one has heard of it by then, if words are not lost.
-        self.engine.tell_others();
         batch.answer(&fate);
+        self.engine.tell_others();
     }
 
     /// Says that it is not known whether it is in force.
