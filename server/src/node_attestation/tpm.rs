@@ -113,7 +113,12 @@ impl NodeAttestation {
         }
         let Some(directory) = &policy.hashes else { return Ok(false) };
         let path = directory.join(hex(ek_sha256));
-        tokio::fs::try_exists(&path).await.map_err(|error| {
+        // A list that is not there, such as one on a share that is not mounted, says nothing of any key.
+        let seen = match tokio::fs::try_exists(&path).await {
+            Ok(false) => tokio::fs::metadata(directory).await.map(|_| false),
+            seen => seen,
+        };
+        seen.map_err(|error| {
             if let Some(pass) = in_moderation(NOT_SEEN) {
                 warn!(path = %path.display(), %error, suppressed = pass.suppressed, "{NOT_SEEN}");
             }
@@ -148,8 +153,10 @@ mod tests {
         let whole = by(directory.path());
         assert!(attestation.is_listed(&[1; 32], &whole).await.expect("seen"));
         assert!(!attestation.is_listed(&[2; 32], &whole).await.expect("seen"));
-        let refused = attestation.is_listed(&[1; 32], &by(&file)).await.expect_err("that is no directory");
-        assert!(matches!(refused.fault(), Fault::Server));
+        for elsewhere in [file, directory.path().join("not mounted")] {
+            let refused = attestation.is_listed(&[1; 32], &by(&elsewhere)).await.expect_err("there is no list");
+            assert!(matches!(refused.fault(), Fault::Server), "{}", elsewhere.display());
+        }
     }
 
     #[test]
