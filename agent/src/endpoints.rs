@@ -56,7 +56,7 @@ use tonic::transport::server::Connected;
 use tower::util::MapResponseLayer;
 
 pub use admin::AdminSocketConfig;
-pub use admission::{Limits, SubordinateUids};
+pub use admission::{Limits, Most, SubordinateUids};
 pub use broker::{BrokerSocketConfig, Brokers, ReferenceTypes};
 pub use call_rates::{BoundedCall, CallRates};
 pub use delegated::Delegates;

@@ -10,7 +10,7 @@ mod signer;
 
 use std::sync::Arc;
 
-use ironroot_agent::endpoints::{Limits, LoggedSelectors};
+use ironroot_agent::endpoints::{Limits, LoggedSelectors, Most};
 use ironroot_agent::identities::{Identities, Identity};
 use ironroot_agent::server_answers::{EntryTerms, TrustBundle};
 use ironroot_agent::trusted_time::system_unix;
@@ -158,6 +158,25 @@ async fn whoever_can_be_attested_may_have_a_token_validated() {
     assert_eq!((early.code(), early.message()), (Code::Unavailable, "the agent is still starting"));
     publish(&served, Vec::new(), Vec::new(), &[signer.wire("k")]);
     assert!(validate(&served, "me", &signer.sign(&claims(system_unix() + 300))).await.is_ok());
+}
+
+//= FLT-A9
+#[tokio::test]
+async fn one_users_long_requests_wait_for_each_other_and_all_are_answered() {
+    let signer = Signer::new();
+    let served = Served::new(Limits { long_requests: Most { per_user: 1, in_all: 1 }, ..Limits::default() });
+    publish(&served, Vec::new(), Vec::new(), &[signer.wire("k")]);
+    let mut long = claims(system_unix() + 300);
+    long["own"] = json!("x".repeat(10_000));
+    let svid = signer.sign(&long);
+    let client = served.client().await;
+    // More than a connection's window holds, all on one connection.
+    let one = |_| {
+        let (mut client, svid) = (client.clone(), svid.clone());
+        async move { client.validate_jwtsvid(asking(ValidateJwtsvidRequest { audience: "me".into(), svid })).await }
+    };
+    let answers = patiently(futures_util::future::join_all((0..90).map(one))).await;
+    assert!(answers.iter().all(Result::is_ok), "{:?}", answers.iter().find(|answer| answer.is_err()));
 }
 
 //= WLA-05 WLA-09

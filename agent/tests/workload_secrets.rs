@@ -7,7 +7,7 @@ mod served;
 
 use std::collections::BTreeMap;
 
-use ironroot_agent::endpoints::{Limits, SdsConfig};
+use ironroot_agent::endpoints::{Limits, Most, SdsConfig};
 use ironroot_agent::federated_bundles::FederatedBundles;
 use ironroot_agent::identities::{Identities, Identity};
 use ironroot_agent::report::Stands;
@@ -545,7 +545,7 @@ async fn a_users_streams_and_messages_have_the_bounds_of_its_other_requests() {
 //= FLT-A9
 #[tokio::test]
 async fn one_users_long_messages_wait_for_each_other_and_all_are_read() {
-    let served = Served::new(Limits { max_long_messages_per_user: 1, ..Limits::default() });
+    let served = Served::new(Limits { long_discoveries: Most { per_user: 1, in_all: 64 }, ..Limits::default() });
     served.publish(vec![served.authority.issue("/a", 0, 3600)]);
     let channel = connect(&served.socket()).await.expect("connects");
     let one = |n: usize| {

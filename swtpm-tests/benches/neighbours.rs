@@ -35,7 +35,7 @@ fn main() {
         (
             "the same leaves 10,000 messages unfinished, on 100 connections",
             STRANGER,
-            &["besiege", "FetchX509SVID", "100", "100", "1024", "1000", SECONDS],
+            &["besiege", "FetchX509SVID", "100", "100", "1", "1024", "1000", SECONDS],
         ),
     ] {
         let lab = Lab::start(&maker);

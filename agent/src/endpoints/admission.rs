@@ -7,6 +7,7 @@ mod attention;
 mod books;
 mod descriptors;
 mod local_user;
+mod long_messages;
 mod rounds;
 mod slot;
 
@@ -20,12 +21,15 @@ use tokio::sync::Semaphore;
 
 pub use descriptors::raise_descriptor_limit;
 pub use local_user::SubordinateUids;
+pub use long_messages::Most;
+pub(super) use long_messages::{LongMessage, NoTurn, Turn};
 pub(super) use rounds::Ticket;
 pub(super) use slot::{ConnectionSlot, StreamSlot};
 
 use crate::server_number::ServerNumber;
 use books::Books;
 use local_user::LocalUser;
+use long_messages::Turns;
 
 /// One user's lines about one thing.
 const LINES_PER_USER: LineRate = LineRate { burst: 1, interval: Duration::from_secs(10) };
@@ -49,8 +53,10 @@ pub struct Limits {
     pub max_attestations_per_user: usize,
     /// JWT-SVIDs that one user has signed at the same time; more wait for their turn.
     pub max_signatures_per_user: usize,
-    /// Messages of more than a few lines of one user that are read at the same time; more wait for their turn.
-    pub max_long_messages_per_user: usize,
+    /// Messages of more than a few lines, of an Envoy's 128 KiB at most, that are read at the same time.
+    pub long_discoveries: Most,
+    /// The same of all other requests, of 20 KiB at most (a delegate's 32).
+    pub long_requests: Most,
     /// Connections and requests of one user that go through at once.
     pub burst_per_user: u32,
     /// Connections and requests of one user per second in the long run.
@@ -60,13 +66,14 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            max_connections: 4096,
+            max_connections: 2048,
             max_connections_per_user: 512,
             max_streams: 4096,
             max_streams_per_user: 512,
             max_attestations_per_user: 8,
             max_signatures_per_user: 4,
-            max_long_messages_per_user: 4,
+            long_discoveries: Most { per_user: 4, in_all: 64 },
+            long_requests: Most { per_user: 16, in_all: 256 },
             burst_per_user: 4096,
             rate_per_user: 500,
         }
@@ -77,6 +84,13 @@ impl Limits {
     /// Connections that only users who hold none may have.
     fn kept_for_newcomers(&self) -> usize {
         self.max_connections / 16
+    }
+
+    fn long_messages(&self, kind: LongMessage) -> Most {
+        match kind {
+            LongMessage::Discovery => self.long_discoveries,
+            LongMessage::Request => self.long_requests,
+        }
     }
 
     /// Of one user's connections and requests.
@@ -170,7 +184,7 @@ impl Admission {
         let limits = limits.within(descriptors::room_for_connections());
         let lines = LogLimit::new(LINES_PER_USER, LINES_IN_ALL);
         let served = LogLimit::new(SERVED_PER_USER, LINES_IN_ALL);
-        Self(Arc::new(AdmissionState { limits, uids, books: Mutex::default(), lines, served }))
+        Self(Arc::new(AdmissionState { limits, uids, books: Mutex::new(Books::new(&limits)), lines, served }))
     }
 
     /// Books one more connection for the user of `uid`, if need be at the cost of another connection.
@@ -203,9 +217,9 @@ impl Admission {
         self.books().signatures(self.0.uids.user_of(uid), server, &self.0.limits, now)
     }
 
-    /// A permit of these is a long message of the user of `uid` that is read, waited for in the same way.
-    pub fn long_messages(&self, uid: u32, now: Instant) -> Arc<Semaphore> {
-        self.books().long_messages(self.0.uids.user_of(uid), &self.0.limits, now)
+    /// The turns of the user of `uid` to have a long message read.
+    pub fn long_messages(&self, uid: u32, kind: LongMessage, now: Instant) -> Turns {
+        self.books().long_messages(self.0.uids.user_of(uid), kind, &self.0.limits, now)
     }
 
     /// Whether a line about `uid` may be logged now: once in a while is enough.

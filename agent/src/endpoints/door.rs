@@ -4,6 +4,7 @@
 mod bodies;
 mod discovery;
 mod offer;
+mod room;
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -27,8 +28,9 @@ use super::admission::{About, Admission, StreamSlot};
 use super::caller::Caller;
 use super::tally::Tally;
 use bodies::RequestBody;
-use discovery::{CondensedBody, Reader};
+use discovery::CondensedBody;
 use offer::{Bounds, NotOffered, Offer};
+use room::Reader;
 
 pub(super) use discovery::{MAX_CONDENSED_BYTES, VALIDATION_KEY};
 pub use offer::Api;
@@ -151,7 +153,8 @@ where
         request.extensions_mut().insert(admitted);
         // Both ways hold the stream's slot.
         let bounded = |body| match offer.bounds() {
-            Bounds::Whole { bytes, time } => Body::new(RequestBody::new(body, bytes, time)),
+            Bounds::Message { bytes, time } => Body::new(RequestBody::message(body, reader, bytes, time)),
+            Bounds::Conversation { bytes, time } => Body::new(RequestBody::conversation(body, reader, bytes, time)),
             Bounds::EachMessage => Body::new(CondensedBody::new(body, reader)),
         };
         let answer = self.services.call(request.map(|body| held(bounded(body), slot.clone())));

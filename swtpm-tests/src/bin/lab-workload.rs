@@ -6,8 +6,9 @@
 //!   lab-workload crowd SOCKET CONNECTIONS STREAMS SECONDS
 //!                                            has so many FetchX509SVID streams on each of so many connections, and those that end again a
 //!                                            second later; prints how many it held at most
-//!   lab-workload besiege SOCKET METHOD CONNECTIONS STREAMS ANNOUNCED SENT SECONDS
-//!                                            asks with messages that never end, on all streams again and again
+//!   lab-workload besiege SOCKET METHOD CONNECTIONS STREAMS HEADERS ANNOUNCED SENT SECONDS
+//!                                            asks on all streams again and again, with so many bytes of headers and messages that never end, or, where as much is sent as was
+//!                                            announced, with whole ones
 
 use std::error::Error;
 use std::future::poll_fn;
@@ -54,8 +55,9 @@ async fn main() -> Outcome<()> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["serve", socket] => serve(Path::new(socket)).await,
         ["dial", socket, port, id] => dial(Path::new(socket), port.parse()?, SpiffeId::parse(id)?).await,
-        ["besiege", socket, method, connections, streams, announced, sent, seconds] => {
-            let siege = Siege { method: method.into(), announced: announced.parse()?, sent: sent.parse()? };
+        ["besiege", socket, method, connections, streams, headers, announced, sent, seconds] => {
+            let (headers, announced, sent) = (headers.parse()?, announced.parse()?, sent.parse()?);
+            let siege = Siege { method: method.into(), headers, announced, sent };
             siege.lay(Path::new(socket), connections.parse()?, streams.parse()?, seconds.parse()?).await
         }
         ["crowd", socket, connections, streams, seconds] => {
@@ -177,10 +179,20 @@ async fn hold(mut client: SpiffeWorkloadApiClient<Channel>, held: Arc<Held>, end
 }
 
 /// Requests whose one message is announced with so many bytes, of which so many are sent.
+/// A message of so many bytes: its first field is one long text.
+fn one_text(bytes: usize) -> Vec<u8> {
+    let text = bytes.saturating_sub(1 + prost::length_delimiter_len(bytes));
+    let mut message = vec![0x0a];
+    prost::encode_length_delimiter(text, &mut message).expect("a growing buffer");
+    message.resize(bytes, b'a');
+    message
+}
+
 #[derive(Clone)]
 struct Siege {
     /// Of the Workload API.
     method: Arc<str>,
+    headers: usize,
     announced: u32,
     sent: usize,
 }
@@ -231,16 +243,19 @@ impl Siege {
 
     fn request(&self) -> http::Request<Body> {
         let prefix = [&[0][..], &self.announced.to_be_bytes()].concat();
-        let whole = self.sent / PIECE_BYTES;
-        let pieces = (0..whole).map(|_| PIECE_BYTES).chain([self.sent % PIECE_BYTES]);
-        let bytes = std::iter::once(prefix).chain(pieces.map(|length| vec![0; length]));
-        let frames = bytes.map(|bytes| Ok::<_, Status>(Frame::data(bytes.into())));
-        // It never ends.
-        let body = StreamBody::new(tokio_stream::iter(frames).chain(tokio_stream::pending()));
+        let message = one_text(self.announced as usize);
+        let pieces = message[..self.sent].chunks(PIECE_BYTES).map(<[u8]>::to_vec);
+        let frames = std::iter::once(prefix).chain(pieces).map(|bytes| Ok::<_, Status>(Frame::data(bytes.into())));
+        let frames = tokio_stream::iter(frames.collect::<Vec<_>>());
+        let body = match self.sent < self.announced as usize {
+            true => Body::new(StreamBody::new(frames.chain(tokio_stream::pending()))),
+            false => Body::new(StreamBody::new(frames)),
+        };
         // Of the Workload API, unless it names its service.
         let service = if self.method.contains('/') { "" } else { "SpiffeWorkloadAPI/" };
         let request = http::Request::post(format!("http://localhost/{service}{}", self.method));
         let request = request.header("content-type", "application/grpc").header("te", "trailers");
-        request.header("workload.spiffe.io", "true").body(Body::new(body)).expect("a legal request")
+        let request = request.header("x-siege", "a".repeat(self.headers));
+        request.header("workload.spiffe.io", "true").body(body).expect("a legal request")
     }
 }

@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 
 use super::attention::{Account, Share};
 use super::local_user::LocalUser;
+use super::long_messages::{LongMessage, Most, Turns};
 use super::rounds::Rounds;
 use super::slot::Eviction;
 use super::{Crowded, Limits, Occupancy};
@@ -19,7 +20,7 @@ pub(super) const MAX_LEAVING: usize = 64;
 /// Users remembered before those that left are forgotten.
 const MAX_IDLE_USERS: usize = 1024;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Books {
     /// All connections but those that are leaving.
     connections: usize,
@@ -28,6 +29,8 @@ pub(super) struct Books {
     /// Connections are numbered in the order in which they came.
     next_number: u64,
     users: HashMap<LocalUser, User>,
+    /// What all users' long messages take of.
+    long_messages: LongMessages,
 }
 
 #[derive(Debug)]
@@ -37,10 +40,17 @@ struct User {
     attestations: Arc<Semaphore>,
     /// At each server.
     signatures: [Arc<Semaphore>; MAX_SERVERS],
-    long_messages: Arc<Semaphore>,
+    long_messages: LongMessages,
     requests: TokenBucket,
     share: Share,
     rounds: Rounds,
+}
+
+/// Turns, by kind.
+#[derive(Debug)]
+struct LongMessages {
+    discoveries: Arc<Semaphore>,
+    requests: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
@@ -52,6 +62,12 @@ struct Booked {
 }
 
 impl Books {
+    /// Nobody holds anything.
+    pub fn new(limits: &Limits) -> Self {
+        let long_messages = LongMessages::of(limits, |most| most.in_all);
+        Self { connections: 0, leaving: 0, streams: 0, next_number: 0, users: HashMap::new(), long_messages }
+    }
+
     /// Books a connection; its number, and how it learns that it must end.
     pub fn connect(&mut self, user: LocalUser, limits: &Limits, now: Instant) -> Result<(u64, Arc<Eviction>), Crowded> {
         let held = self.user(user, limits, now).connections.len();
@@ -171,8 +187,9 @@ impl Books {
         server.own(&self.user(user, limits, now).signatures).clone()
     }
 
-    pub fn long_messages(&mut self, user: LocalUser, limits: &Limits, now: Instant) -> Arc<Semaphore> {
-        self.user(user, limits, now).long_messages.clone()
+    pub fn long_messages(&mut self, user: LocalUser, kind: LongMessage, limits: &Limits, now: Instant) -> Turns {
+        let own = self.user(user, limits, now).long_messages.those(kind).clone();
+        Turns { own, of_all: self.long_messages.those(kind).clone(), most: limits.long_messages(kind) }
     }
 
     /// What all hold but that connection of `user`.
@@ -203,7 +220,7 @@ impl User {
             streams: 0,
             attestations: Arc::new(Semaphore::new(limits.max_attestations_per_user)),
             signatures: std::array::from_fn(|_| Arc::new(Semaphore::new(limits.max_signatures_per_user))),
-            long_messages: Arc::new(Semaphore::new(limits.max_long_messages_per_user)),
+            long_messages: LongMessages::of(limits, |most| most.per_user),
             requests: TokenBucket::full(now),
             share: Share::new(now),
             rounds: Rounds::default(),
@@ -218,8 +235,24 @@ impl User {
     fn is_idle(&self, limits: &Limits) -> bool {
         let attesting = self.attestations.available_permits() < limits.max_attestations_per_user;
         let signing = self.signatures.iter().any(|calls| calls.available_permits() < limits.max_signatures_per_user);
-        let reading = self.long_messages.available_permits() < limits.max_long_messages_per_user;
+        let reading = [LongMessage::Discovery, LongMessage::Request]
+            .into_iter()
+            .any(|kind| self.long_messages.those(kind).available_permits() < limits.long_messages(kind).per_user);
         self.connections.is_empty() && self.streams == 0 && !attesting && !signing && !reading
+    }
+}
+
+impl LongMessages {
+    fn of(limits: &Limits, most: impl Fn(Most) -> usize) -> Self {
+        let turns = |kind| Arc::new(Semaphore::new(most(limits.long_messages(kind))));
+        Self { discoveries: turns(LongMessage::Discovery), requests: turns(LongMessage::Request) }
+    }
+
+    fn those(&self, kind: LongMessage) -> &Arc<Semaphore> {
+        match kind {
+            LongMessage::Discovery => &self.discoveries,
+            LongMessage::Request => &self.requests,
+        }
     }
 }
 
@@ -236,7 +269,7 @@ mod tests {
 
     #[test]
     fn who_asks_what_is_held_is_not_counted_and_its_other_connections_are() {
-        let (mut books, limits, now) = (Books::default(), Limits::default(), Instant::now());
+        let (mut books, limits, now) = (Books::new(&Limits::default()), Limits::default(), Instant::now());
         let user = |uid| SubordinateUids::default().user_of(uid);
         let mut connect = |uid| books.connect(user(uid), &limits, now).expect("has room").0;
         let (asker, other, further) = (connect(7), connect(7), connect(8));
@@ -257,7 +290,7 @@ mod tests {
 
     #[test]
     fn users_that_left_are_forgotten_and_one_that_is_connected_is_not() {
-        let (mut books, limits, now) = (Books::default(), Limits::default(), Instant::now());
+        let (mut books, limits, now) = (Books::new(&Limits::default()), Limits::default(), Instant::now());
         let user = |uid| SubordinateUids::default().user_of(uid);
         let (number, _) = books.connect(user(7), &limits, now).expect("has room");
         for uid in 100..20_000 {

@@ -8,7 +8,8 @@ fn limits() -> Limits {
         max_streams_per_user: 3,
         max_attestations_per_user: 1,
         max_signatures_per_user: 1,
-        max_long_messages_per_user: 1,
+        long_discoveries: Most { per_user: 1, in_all: 2 },
+        long_requests: Most { per_user: 2, in_all: 3 },
         burst_per_user: 100,
         rate_per_user: 10,
     }
@@ -149,6 +150,24 @@ fn attestations_take_turns_within_a_user_only() {
     assert!(admission.signatures(2, north, now).try_acquire_owned().is_ok());
     assert!(admission.signatures(1, south, now).try_acquire_owned().is_ok(), "another server is no slower for it");
     assert!(admission.attestations(1, now).try_acquire_owned().is_ok(), "neither waits for the other");
+}
+
+//= FLT-A9
+#[tokio::test]
+async fn long_messages_take_turns_within_a_user_and_at_the_bound_of_all_who_has_none_reads_one() {
+    let (admission, now) = admission();
+    let turn = |uid, kind| admission.long_messages(uid, kind, now).next();
+    let of = |uid| turn(uid, LongMessage::Request);
+    let first = of(1).await.expect("its turn");
+    let _second = of(1).await.expect("its turn");
+    let mut third = Box::pin(of(1));
+    assert!(futures_util::poll!(third.as_mut()).is_pending(), "a user's own wait for each other");
+    let _others = of(2).await.expect("another user does not wait");
+    assert_eq!(of(2).await.err(), Some(NoTurn::Crowded), "all read as many as may be, and this one reads one");
+    let _newcomers = of(3).await.expect("one that reads none is let in");
+    turn(1, LongMessage::Discovery).await.expect("the other kind has turns of its own");
+    drop(first);
+    assert!(third.await.is_ok(), "first come, first served");
 }
 
 #[test]

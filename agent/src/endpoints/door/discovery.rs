@@ -4,7 +4,6 @@
 //! its secret is used. What gRPC reads with keeps room for the longest message so far; so long ones must not get there. One
 //! user's long messages are read a few at a time, the others wait in their senders.
 
-use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -16,13 +15,13 @@ use ironroot_api::pb::envoy_core::Node;
 use prost::Message;
 use prost::bytes::{BufMut, Bytes, BytesMut};
 use thiserror::Error;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Sleep;
 use tonic::Status;
 use tonic::body::Body;
 
 use super::offer::MAX_MESSAGE_BYTES;
-use crate::endpoints::admission::Admission;
+use super::room::{Reader, Room};
+use crate::endpoints::admission::LongMessage;
 
 /// Longest message of an Envoy, bytes: twice what Envoy 1.40 sends (61,165), which its list of extensions is.
 pub(super) const MAX_DISCOVERY_BYTES: usize = 128 * 1024;
@@ -87,13 +86,6 @@ fn is_short(value: &prost_types::Value) -> bool {
     value.encoded_len() <= 64
 }
 
-/// Whose messages are read.
-#[derive(Clone, Debug)]
-pub(super) struct Reader {
-    pub admission: Admission,
-    pub uid: u32,
-}
-
 /// A body of such messages, each condensed.
 pub(super) struct CondensedBody {
     body: Body,
@@ -113,12 +105,6 @@ struct Reading {
     room: Room,
 }
 
-/// The right to keep as many bytes as a message has.
-enum Room {
-    Wanted(Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send>>),
-    Given { _permit: Option<OwnedSemaphorePermit> },
-}
-
 impl CondensedBody {
     pub fn new(body: Body, reader: Reader) -> Self {
         let owed = Some(Box::pin(tokio::time::sleep(MESSAGE_PATIENCE)));
@@ -130,16 +116,12 @@ impl CondensedBody {
         if length > MAX_DISCOVERY_BYTES {
             return Err(DiscoveryRefusal::TooLong(length).into());
         }
-        let now = Instant::now();
-        if !self.reader.admission.is_in_rate(self.reader.uid, now) {
+        if !self.reader.admission.is_in_rate(self.reader.uid, Instant::now()) {
             return Err(Status::unavailable("too many requests of this user; try again later"));
         }
         let room = match length <= MAX_MESSAGE_BYTES {
-            true => Room::Given { _permit: None },
-            false => {
-                let turns = self.reader.admission.long_messages(self.reader.uid, now);
-                Room::Wanted(Box::pin(async move { turns.acquire_owned().await.ok() }))
-            }
+            true => Room::of_a_short_message(),
+            false => self.reader.room_for(LongMessage::Discovery),
         };
         self.reading = Some(Reading { bytes: Vec::new(), length, room });
         let patience = || Box::pin(tokio::time::sleep(MESSAGE_PATIENCE));
@@ -186,9 +168,7 @@ impl CondensedBody {
     /// Waits until the message that has begun may be kept.
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
         let Some(Reading { bytes, length, room }) = &mut self.reading else { return Poll::Ready(Ok(())) };
-        if let Room::Wanted(turn) = room {
-            let permit = ready!(turn.as_mut().poll(cx));
-            *room = Room::Given { _permit: permit };
+        if ready!(room.poll_given(cx))? {
             bytes.reserve_exact(*length);
         }
         Poll::Ready(Ok(()))

@@ -59,8 +59,10 @@ impl Api {
 /// How much a request's body may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Bounds {
-    /// In all.
-    Whole { bytes: usize, time: Duration },
+    /// Of the one message.
+    Message { bytes: usize, time: Duration },
+    /// Of all messages, each of which is answered.
+    Conversation { bytes: usize, time: Duration },
     /// Each of an Envoy's messages, on streams that stay: see [`super::discovery`].
     EachMessage,
 }
@@ -205,10 +207,12 @@ impl Offer {
             Self::HardwareKey => (PREFIX_BYTES + MAX_JWT_MESSAGE_BYTES, 5),
             Self::JwtSvid | Self::Broker => (PREFIX_BYTES + MAX_JWT_MESSAGE_BYTES, 5),
             // A conversation: a tool asks for one file after the other.
-            Self::Reflection | Self::BrokersReflection => (64 * 1024, 60),
+            Self::Reflection | Self::BrokersReflection => {
+                return Bounds::Conversation { bytes: 64 * 1024, time: Duration::from_secs(60) };
+            }
             Self::Secrets => return Bounds::EachMessage,
         };
-        Bounds::Whole { bytes, time: Duration::from_secs(seconds) }
+        Bounds::Message { bytes, time: Duration::from_secs(seconds) }
     }
 }
 
