@@ -3,12 +3,14 @@
 
 mod bounds;
 mod kept;
+mod key_kinds;
 mod tokens;
 
 use std::path::Path;
 
 use ironroot_api::TrustDomain;
 use ironroot_api::certificate::Certificate;
+use ironroot_api::csr::{KeyKind, Spki};
 use ironroot_api::tls::TrustAnchors;
 use ironroot_lab::deployment::{
     AgentOptions, DEADLINE, Device, Fetched, Server, ServerOptions, TRUST_DOMAIN, expect_within, wait_for,
