@@ -219,24 +219,22 @@ impl Default for UnixAttestorConfig {
             executable_selectors: ExecutableSelectors::default(),
             executable_in_other_mounts: false,
             discover_cgroup: false,
-            attestors: WorkloadAttestors::Unix,
+            attestors: WorkloadAttestors { unix: true, ..WorkloadAttestors::default() },
             allow_executable_only: false,
             connection_writer: ConnectionWriter::default(),
         }
     }
 }
 
-/// What selectors of local processes there are, in the names of SPIRE's plugins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WorkloadAttestors {
+/// What selectors of local processes there are besides those of its container, in the names of SPIRE's plugins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WorkloadAttestors {
     /// `unix`: user, groups, executable.
-    Unix,
+    pub unix: bool,
+    /// `slurm`: the job.
+    pub slurm: bool,
     /// `systemd`: the unit.
-    Systemd,
-    /// `unix` and `systemd`: a workload gets the selectors of both.
-    Both,
-    /// Of its container alone.
-    Neither,
+    pub systemd: bool,
 }
 
 impl AgentConfig {

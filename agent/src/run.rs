@@ -256,13 +256,10 @@ fn workload_api(config: &AgentConfig) -> Result<WorkloadApiConfig, RunError> {
         executable_in_other_mounts: config.workload_attestor.executable_in_other_mounts,
         discover_cgroup: config.workload_attestor.discover_cgroup,
     };
-    let (unix, systemd) = match config.workload_attestor.attestors {
-        WorkloadAttestors::Unix => (Some(unix()), None),
-        WorkloadAttestors::Systemd => (None, Some(SystemBus::of_environment()?)),
-        WorkloadAttestors::Both => (Some(unix()), Some(SystemBus::of_environment()?)),
-        WorkloadAttestors::Neither => (None, None),
-    };
-    let attestor = UnixAttestor::new(AttestorConfig { unix, systemd, containers: config.containers.clone() })?;
+    let WorkloadAttestors { unix: of_users, slurm, systemd: of_units } = config.workload_attestor.attestors;
+    let unix = of_users.then(unix);
+    let systemd = of_units.then(SystemBus::of_environment).transpose()?;
+    let attestor = UnixAttestor::new(AttestorConfig { unix, slurm, systemd, containers: config.containers.clone() })?;
     if let Some(warning) = attestor.warning() {
         warn!("{warning}");
     }

@@ -143,7 +143,8 @@ fn what_is_told_of_workloads_can_be_chosen() {
     assert_eq!(default.connection_writer, ConnectionWriter::Peer);
     assert_eq!(default.executable_selectors, ExecutableSelectors::Always);
     assert!(!default.allow_executable_only && !default.executable_in_other_mounts && !default.discover_cgroup);
-    assert_eq!(default.attestors, WorkloadAttestors::Unix);
+    let none = WorkloadAttestors::default();
+    assert_eq!(default.attestors, WorkloadAttestors { unix: true, ..none });
     let chosen = with(
         "connection_writer = \"user\" executable_selectors = \"where_unforgeable\" allow_executable_only = true executable_in_other_mounts = true discover_cgroup = true",
     );
@@ -156,7 +157,11 @@ fn what_is_told_of_workloads_can_be_chosen() {
         ExecutableSelectors::Never
     );
     let both = attestors("WorkloadAttestor \"unix\" { } WorkloadAttestor \"systemd\" { }").expect("loads");
-    assert_eq!(both.attestors, WorkloadAttestors::Both);
+    assert_eq!(both.attestors, WorkloadAttestors { unix: true, systemd: true, ..none });
+    let jobs = attestors("WorkloadAttestor \"slurm\" { } WorkloadAttestor \"unix\" { }").expect("loads");
+    assert_eq!(jobs.attestors, WorkloadAttestors { unix: true, slurm: true, ..none });
+    let mistake = attestors("WorkloadAttestor \"slurm\" { plugin_data { root = \"/\" } }").expect_err("no such key");
+    assert!(mistake.to_string().contains("root"), "{mistake}");
     let wrong =
         with("connection_writer = \"any\" executable_selectors = \"withhold\"").expect_err("mistakes").to_string();
     assert!(
@@ -164,9 +169,9 @@ fn what_is_told_of_workloads_can_be_chosen() {
         "{wrong}"
     );
     let alone = attestors("WorkloadAttestor \"systemd\" { }").expect("loads");
-    assert_eq!(alone.attestors, WorkloadAttestors::Systemd);
-    let none = attestors("").expect_err("a mistake").to_string();
-    assert!(none.contains("add WorkloadAttestor \"unix\""), "{none}");
+    assert_eq!(alone.attestors, WorkloadAttestors { systemd: true, ..none });
+    let nobody = attestors("").expect_err("a mistake").to_string();
+    assert!(nobody.contains("add WorkloadAttestor \"unix\""), "{nobody}");
 }
 
 #[test]
@@ -543,7 +548,7 @@ fn every_mistake_is_reported_at_once_with_its_line() {
 plugins {
     NodeAttestor "tpm2" { plugin_data { tpm_device_path = "tabrmd:" } }
     KeyManager "disk" { }
-    WorkloadAttestor "slurm" { }
+    WorkloadAttestor "windows" { }
     SVIDStore "aws" { }
 }
 "#;
@@ -567,7 +572,7 @@ plugins {
         "agent.conf:21: agent.offline_cache.tpm_nv_index: \"1\": not an NV index of the owner: 0x01800000 to 0x01bfffff",
         "agent.conf:25: plugins.NodeAttestor.tpm2.plugin_data.tpm_device_path: \"tabrmd:\":",
         "agent.conf:26: plugins.KeyManager.disk.plugin_data.directory: missing: give the directory for the key",
-        "agent.conf:27: plugins.WorkloadAttestor.slurm: not supported by ironroot-agent yet: use \"unix\", \"systemd\", \"docker\" and",
+        "agent.conf:27: plugins.WorkloadAttestor.windows: not supported by ironroot-agent yet: use \"unix\", \"systemd\", \"docker\", \"k8s\" and \"slurm\"",
         "agent.conf:28: plugins.SVIDStore: not supported by ironroot-agent yet: remove it",
     ];
     assert_eq!(found.len(), wanted.len(), "{found:#?}");

@@ -111,7 +111,7 @@ async fn an_outage_of_docker_takes_no_identity_away_and_its_word_that_there_is_n
         let docker = DockerConfig { docker_socket: socket.clone(), ..DockerConfig::default() };
         let containers = ContainerConfig { docker: Some(docker), kubelet: None };
         let unix = Some(UnixAttestorConfig::default());
-        let attestor = AttestorConfig { unix, systemd: None, containers };
+        let attestor = AttestorConfig { unix, containers, ..AttestorConfig::default() };
         config.attestor = UnixAttestor::new(attestor).expect("our own /proc");
     });
     let web = |ttl| served.authority.issue_to("/web", &[LABEL], ttl);

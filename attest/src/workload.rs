@@ -1,7 +1,7 @@
 //! Local unix processes: who is on the other end of this socket?
 //!
 //! ```text
-//!  accept ─► Peer (SO_PEERCRED, SO_PEERPIDFD, executable now) ─► UnixAttestor ─► attest_user ─► user, groups, unit, container
+//!  accept ─► Peer (SO_PEERCRED, SO_PEERPIDFD, executable now) ─► UnixAttestor ─► attest_user ─► user, groups, job, unit, container
 //!     │                                                            alive? · /proc/PID pinned · alive still?
 //!     └────► Witnessed (who writes?) ─► SecondWrite ─────────────► attest ─► with path and hash, if an entry asks
 //! ```
@@ -30,6 +30,7 @@ mod owner;
 mod peer;
 mod process;
 mod refusal;
+mod slurm;
 mod systemd;
 mod unix;
 mod wide;
@@ -47,6 +48,7 @@ pub use link::{ExecutableLink, ExecutableSelectors};
 pub use namespaces::Kind as NamespaceKind;
 pub use peer::{Credentials, Peer};
 pub use refusal::{MAX_SUPPLEMENTARY_GROUPS, WorkloadRefusal};
+pub use slurm::JobUntold;
 pub use systemd::{BusAddressError, BusError, SystemBus, UnitUntold};
 pub use unix::{
     Attested, AttestorConfig, AttestorError, DEFAULT_SIZE_LIMIT, UnixAttestor, UnixAttestorConfig, WithheldSelector,

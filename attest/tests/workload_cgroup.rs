@@ -1,4 +1,4 @@
-//! `unix:cgroup` of real processes in groups of the unified hierarchy.
+//! `unix:cgroup`, and the jobs of Slurm, of real processes in groups of the unified hierarchy.
 #![cfg(feature = "workload")]
 
 use std::fs;
@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use ironroot_attest::workload::{Attested, CgroupUntold, Demand, UnixAttestor, UnixAttestorConfig, Withheld};
+use ironroot_attest::workload::{
+    Attested, AttestorConfig, CgroupUntold, Demand, JobUntold, UnixAttestor, UnixAttestorConfig, Withheld,
+};
 use ironroot_attest::{Selector, SelectorSet};
 
 const USER: u32 = 61_001;
@@ -21,6 +23,16 @@ struct Group {
 impl Group {
     /// Below the root of the hierarchy, which must be mounted; root makes it.
     fn new(name: &str) -> Self {
+        Self::at(&format!("/ironroot-test-{}-{name}", std::process::id()))
+    }
+
+    /// A task of a job, where Slurm puts it; each test's daemon has its own name.
+    fn of_task(daemon: &str, job_and_step: &str) -> Self {
+        let daemon = format!("ironroot-test-{}-{daemon}_slurmstepd.scope", std::process::id());
+        Self::at(&format!("/system.slice/{daemon}/{job_and_step}/user/task_0"))
+    }
+
+    fn at(path: &str) -> Self {
         let mounts = fs::read_to_string("/proc/self/mounts").expect("reads");
         let of_mount = |line: &str| {
             let mut words = line.split(' ').skip(1);
@@ -28,10 +40,9 @@ impl Group {
             (kind == "cgroup2").then(|| PathBuf::from(place))
         };
         let root = mounts.lines().find_map(of_mount).expect("the unified hierarchy (cgroup v2) is mounted");
-        let path = format!("/ironroot-test-{}-{name}", std::process::id());
         let directory = root.join(&path[1..]);
-        fs::create_dir(&directory).expect("root makes control groups");
-        Self { directory, path }
+        fs::create_dir_all(&directory).expect("root makes control groups");
+        Self { directory, path: path.to_owned() }
     }
 
     fn takes(&self, pid: i32) {
@@ -45,7 +56,8 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        let _ = fs::remove_dir(&self.directory);
+        // And those above it that are empty.
+        let _ = self.directory.ancestors().try_for_each(fs::remove_dir);
     }
 }
 
@@ -72,9 +84,23 @@ fn attest(discover_cgroup: bool, pid: i32, demand: &Demand) -> Attested {
     UnixAttestor::new(config).expect("our own /proc").attest_numbered(pid, demand).expect("attests").1
 }
 
+/// What is told of its job.
+fn attest_job(pid: i32, demand: &Demand) -> Attested {
+    let config = AttestorConfig { slurm: true, unix: Some(UnixAttestorConfig::default()), ..AttestorConfig::default() };
+    UnixAttestor::new(config).expect("our own /proc").attest_numbered(pid, demand).expect("attests").1
+}
+
+fn job_of(attested: &Attested) -> Vec<String> {
+    attested.selectors.iter().filter(|selector| selector.kind() == "slurm").map(ToString::to_string).collect()
+}
+
 fn asking() -> Demand {
+    asking_for("unix:cgroup:/a")
+}
+
+fn asking_for(selector: &str) -> Demand {
     let entry: SelectorSet =
-        ["unix:cgroup:/a", "unix:uid:61001"].map(|text| text.parse().expect("legal")).into_iter().collect();
+        [selector, "unix:uid:61001"].map(|text| text.parse().expect("legal")).into_iter().collect();
     Demand::of(&[entry])
 }
 
@@ -133,4 +159,45 @@ fn a_group_whose_name_is_no_text_for_a_selector_is_withheld_and_said_to_whoever_
     );
     let unasked = attest(true, process.pid(), &Demand::default());
     assert!(unasked.withheld.is_empty() && unasked.selectors.iter().any(|s| s.to_string() == "unix:uid:61001"));
+}
+
+#[test]
+fn a_process_has_the_job_and_step_that_slurm_has_put_it_in_and_none_after_it_was_moved_elsewhere() {
+    let (job, elsewhere) = (Group::of_task("told", "job_4711/step_batch"), Group::new("elsewhere"));
+    let process = Sleeper::start(Command::new("sleep").arg("60"));
+    assert_eq!(job_of(&attest_job(process.pid(), &Demand::default())), [""; 0]);
+    job.takes(process.pid());
+    let told = attest_job(process.pid(), &Demand::default());
+    assert_eq!(job_of(&told), ["slurm:job_id:4711", "slurm:step:batch"]);
+    assert!(told.withheld.is_empty() && told.selectors.iter().any(|selector| selector.to_string() == "unix:uid:61001"));
+    elsewhere.takes(process.pid());
+    let told = attest_job(process.pid(), &asking_for("slurm:job_id:4711"));
+    assert!(job_of(&told).is_empty() && told.withheld.is_empty(), "{told:?}");
+    drop(process);
+}
+
+#[test]
+fn a_user_makes_no_job_below_a_group_that_is_its_own() {
+    let own = Group::new("of-a-user");
+    let look_alike = Group::at(&format!("{}/system.slice/slurmstepd.scope/job_4711/step_0/user/task_0", own.path));
+    let process = Sleeper::start(Command::new("sleep").arg("60"));
+    look_alike.takes(process.pid());
+    let told = attest_job(process.pid(), &asking_for("slurm:job_id:4711"));
+    assert!(job_of(&told).is_empty() && told.withheld.is_empty(), "{told:?}");
+    drop(process);
+}
+
+#[test]
+fn a_step_whose_name_is_no_text_for_a_selector_is_withheld_and_said_to_whoever_asks() {
+    let job = Group::of_task("untold", "job_4711/step_a\tb");
+    let process = Sleeper::start(Command::new("sleep").arg("60"));
+    job.takes(process.pid());
+    let told = attest_job(process.pid(), &asking_for("slurm:step:0"));
+    assert!(job_of(&told).is_empty(), "{told:?}");
+    assert!(
+        matches!(told.withheld[..], [ref one] if matches!(one.why, Withheld::Job(JobUntold::Unspeakable(_)))),
+        "{told:?}"
+    );
+    assert!(attest_job(process.pid(), &Demand::default()).withheld.is_empty(), "nobody asks");
+    drop(process);
 }

@@ -153,7 +153,7 @@ impl Bench {
 
 fn attestor(containers: ContainerConfig) -> UnixAttestor {
     let unix = Some(UnixAttestorConfig::default());
-    UnixAttestor::new(AttestorConfig { unix, systemd: None, containers }).expect("our own /proc")
+    UnixAttestor::new(AttestorConfig { unix, containers, ..AttestorConfig::default() }).expect("our own /proc")
 }
 
 /// Of one entry that asks for this alone.

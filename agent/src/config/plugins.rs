@@ -118,17 +118,23 @@ fn usable_device(device: &Path) -> Result<(), String> {
 }
 
 fn read_workload_attestors(plugins: &Section<'_>) -> Option<(UnixAttestorConfig, ContainerConfig)> {
-    let (mut config, mut systemd, mut containers) = (None, false, ContainerConfig::default());
+    let (mut config, mut containers) = (None, ContainerConfig::default());
+    let mut attestors = WorkloadAttestors::default();
     let found = plugins.plugins("WorkloadAttestor");
     for plugin in &found {
         match plugin.name.as_str() {
-            "unix" => config = Some(read_unix_attestor(&plugin.data)),
-            "systemd" => systemd = true,
+            "unix" => {
+                config = Some(read_unix_attestor(&plugin.data));
+                attestors.unix = true;
+            }
+            "slurm" => attestors.slurm = true,
+            "systemd" => attestors.systemd = true,
             "docker" => containers.docker = Some(read_docker(&plugin.data)),
             "k8s" => containers.kubelet = Some(read_kubelet(&plugin.data)),
             _ => {
-                let reason =
-                    format!("not supported by {PROGRAM} yet: use \"unix\", \"systemd\", \"docker\" and \"k8s\"");
+                let reason = format!(
+                    "not supported by {PROGRAM} yet: use \"unix\", \"systemd\", \"docker\", \"k8s\" and \"slurm\""
+                );
                 plugins.plugin_mistake("WorkloadAttestor", plugin, reason);
                 continue;
             }
@@ -136,12 +142,8 @@ fn read_workload_attestors(plugins: &Section<'_>) -> Option<(UnixAttestorConfig,
         plugin.data.finish();
     }
     let hint = "workloads could not be told apart: add WorkloadAttestor \"unix\" { plugin_data { } }";
-    let attestors = match (&config, systemd) {
-        (None, false) => containers.is_some().then_some(WorkloadAttestors::Neither),
-        (None, true) => Some(WorkloadAttestors::Systemd),
-        (Some(_), false) => Some(WorkloadAttestors::Unix),
-        (Some(_), true) => Some(WorkloadAttestors::Both),
-    };
+    let tells = attestors != WorkloadAttestors::default() || containers.is_some();
+    let attestors = tells.then_some(attestors);
     let attestors = plugins.required("WorkloadAttestor", attestors, hint)?;
     Some((UnixAttestorConfig { attestors, ..config.unwrap_or_default() }, containers))
 }

@@ -47,6 +47,12 @@ pub(super) fn told(process: &Process) -> Result<Selector, CgroupUntold> {
 }
 
 fn unified(groups: &ProcessCGroups) -> Result<Selector, CgroupUntold> {
+    let path = unified_path(groups)?;
+    Selector::new("unix", &format!("cgroup:{path}")).map_err(|_| CgroupUntold::Unspeakable(path.to_owned()))
+}
+
+/// The whole path in the unified hierarchy, if it names a place.
+pub(super) fn unified_path(groups: &ProcessCGroups) -> Result<&str, CgroupUntold> {
     let group =
         groups.0.iter().find(|group| group.hierarchy == UNIFIED && group.controllers.iter().all(String::is_empty));
     let path = &group.ok_or(CgroupUntold::NoUnifiedHierarchy)?.pathname;
@@ -55,7 +61,7 @@ fn unified(groups: &ProcessCGroups) -> Result<Selector, CgroupUntold> {
         path if path.split('/').any(|part| part == "..") => Err(CgroupUntold::Outside),
         path if path.ends_with(REMOVED) => Err(CgroupUntold::Removed),
         path if !path.starts_with('/') => Err(CgroupUntold::Unspeakable(path.clone())),
-        path => Selector::new("unix", &format!("cgroup:{path}")).map_err(|_| CgroupUntold::Unspeakable(path.clone())),
+        path => Ok(path),
     }
 }
 

@@ -21,6 +21,8 @@ pub struct Demand {
     fs_verity: Arc<[SelectorSet]>,
     /// Of entries with `unix:cgroup`: what else they have of whose a process is.
     cgroups: Arc<[SelectorSet]>,
+    /// Of entries with a job of Slurm's: likewise.
+    jobs: Arc<[SelectorSet]>,
     /// Of entries with a unit: what else they have, its name included; nothing about executables, which are looked at later.
     units: Arc<[SelectorSet]>,
     /// Of entries with the file that the unit was read from: what else they have, the unit's name included.
@@ -50,7 +52,8 @@ impl Demand {
             looked_at: others(entries.clone(), Selector::is_of_executable, Selector::is_of_executable),
             sha256: others(entries.clone(), is_sha256, is_digest),
             fs_verity: others(entries.clone(), is_fs_verity, is_digest),
-            cgroups: others(entries.clone(), is_cgroup, |s| is_cgroup(s) || s.kind() == "systemd" || known_last(s)),
+            cgroups: others(entries.clone(), is_cgroup, |s| is_cgroup(s) || is_of_job_or_unit(s) || known_last(s)),
+            jobs: others(entries.clone(), of_kind("slurm"), |s| is_of_job_or_unit(s) || known_last(s)),
             units: others(entries.clone(), of_kind("systemd"), known_later),
             unit_files: others(entries.clone(), is_unit_file, known_later),
             docker: others(entries.clone(), of_kind("docker"), known_last),
@@ -72,6 +75,11 @@ impl Demand {
     /// Whether its control group could decide about a process with these other selectors of its user.
     pub(super) fn concerns_cgroup(&self, user: &SelectorSet) -> bool {
         self.cgroups.iter().any(|others| others.is_subset_of(user))
+    }
+
+    /// Whether its job could decide about a process with these other selectors, `unix:cgroup` among them.
+    pub(super) fn concerns_job(&self, found: &SelectorSet) -> bool {
+        self.jobs.iter().any(|others| others.is_subset_of(found))
     }
 
     /// Whether its unit could decide about a process with these selectors, `systemd:id` by its control group among them.
@@ -113,6 +121,10 @@ fn others<'a>(
 
 fn is_of_container(selector: &Selector) -> bool {
     matches!(selector.kind(), "docker" | "k8s")
+}
+
+fn is_of_job_or_unit(selector: &Selector) -> bool {
+    matches!(selector.kind(), "slurm" | "systemd")
 }
 
 fn is_unit_file(selector: &Selector) -> bool {
@@ -227,6 +239,16 @@ mod tests {
         let demand = Demand::of(&[set(&["unix:cgroup:/a", "unix:uid:1", "systemd:id:a.scope", "unix:path:/a"])]);
         assert!(demand.concerns_cgroup(&set(&["unix:uid:1"])) && !demand.concerns_cgroup(&set(&["unix:uid:2"])));
         assert!(!Demand::default().concerns_cgroup(&set(&["unix:uid:1"])));
+    }
+
+    #[test]
+    fn a_job_is_missed_only_by_users_of_entries_that_ask_for_one() {
+        let demand =
+            Demand::of(&[set(&["slurm:job_id:1", "slurm:step:0", "unix:uid:1", "systemd:id:slurmstepd.scope"])]);
+        assert!(demand.concerns_job(&set(&["unix:uid:1"])) && !demand.concerns_job(&set(&["unix:uid:2"])));
+        assert!(!Demand::default().concerns_job(&set(&["unix:uid:1"])));
+        let found = set(&["unix:uid:1", "slurm:job_id:1", "slurm:step:0", "systemd:id:slurmstepd.scope"]);
+        assert_eq!(demand.of_unit(&found), UnitDemand::Id, "a job is known before the unit");
     }
 
     #[test]

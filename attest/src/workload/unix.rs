@@ -1,4 +1,4 @@
-//! The selectors of a unix process, in the names of SPIRE's attestors `unix` and `systemd`, and with those of its container.
+//! The selectors of a unix process, in the names of SPIRE's attestors `unix`, `slurm` and `systemd`, and with those of its container.
 
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -20,6 +20,7 @@ use super::owner::Owner;
 use super::peer::{Credentials, Peer};
 use super::process::Process;
 use super::refusal::{MAX_SUPPLEMENTARY_GROUPS, WorkloadRefusal};
+use super::slurm;
 use super::systemd::{self, SystemBus};
 use super::withheld::Withheld;
 use super::witnessed::{SecondWrite, Silence};
@@ -53,6 +54,8 @@ pub struct UnixAttestorConfig {
 pub struct AttestorConfig {
     /// `unix`: user, groups, and the executable if it says so.
     pub unix: Option<UnixAttestorConfig>,
+    /// `slurm`: the job.
+    pub slurm: bool,
     /// `systemd`: the unit, and where systemd is asked.
     pub systemd: Option<SystemBus>,
     /// `docker` and `k8s`: the container.
@@ -216,13 +219,15 @@ impl UnixAttestor {
 
     /// Whether [`is_still`](Self::is_still) can be true of anybody.
     pub fn knows_again(&self) -> bool {
-        let knows_places =
-            self.config.systemd.is_some() || self.config.containers.is_some() || self.discovers_cgroups();
+        let knows_places = self.config.slurm
+            || self.config.systemd.is_some()
+            || self.config.containers.is_some()
+            || self.discovers_cgroups();
         self.config.unix.is_some() && !knows_places
     }
 
     /// Whether `peer` certainly still is whom `known` says, by one read of procfs: its user and groups, whose names are not
-    /// looked up again. Not where more may have changed, which is its unit and its container. Does not block: that file is made from memory alone.
+    /// looked up again. Not where more may have changed, which is its job, its unit and its container. Does not block: that file is made from memory alone.
     pub fn is_still(&self, peer: &Peer, known: &SelectorSet) -> Result<bool, WorkloadRefusal> {
         if !self.knows_again() {
             return Ok(false);
@@ -244,6 +249,15 @@ impl UnixAttestor {
             match cgroup::told(&process) {
                 Ok(selector) => attested.selectors.extend([selector]),
                 Err(why) if demand.concerns_cgroup(&attested.selectors) => attested.withhold("unix:cgroup", why.into()),
+                Err(_) => {}
+            }
+        }
+        if self.config.slurm {
+            match slurm::told(&process) {
+                Ok(job) => attested.selectors.extend(job),
+                Err(why) if demand.concerns_job(&attested.selectors) => {
+                    attested.withhold("slurm:job_id, slurm:sluid, slurm:step", why.into());
+                }
                 Err(_) => {}
             }
         }
@@ -387,15 +401,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_may_change_its_unit_or_control_group_is_never_known_again() {
+    fn who_may_change_its_job_unit_or_control_group_is_never_known_again() {
         let bus = || Some(SystemBus::default());
         let unix = || Some(UnixAttestorConfig::default());
-        for (unix, systemd, knows_again) in
-            [(unix(), None, true), (unix(), bus(), false), (None, bus(), false), (None, None, false)]
-        {
-            let attestor = UnixAttestor::new(AttestorConfig { unix, systemd, ..AttestorConfig::default() })
-                .expect("our own /proc");
-            assert_eq!(attestor.knows_again(), knows_again);
+        for (unix, slurm, systemd, knows_again) in [
+            (unix(), false, None, true),
+            (unix(), false, bus(), false),
+            (unix(), true, None, false),
+            (None, false, bus(), false),
+            (None, false, None, false),
+        ] {
+            let config = AttestorConfig { unix, slurm, systemd, ..AttestorConfig::default() };
+            assert_eq!(UnixAttestor::new(config).expect("our own /proc").knows_again(), knows_again);
         }
         let cgroups = UnixAttestorConfig { discover_cgroup: true, ..UnixAttestorConfig::default() };
         assert!(!UnixAttestor::new(cgroups).expect("our own /proc").knows_again());

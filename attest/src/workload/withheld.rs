@@ -7,6 +7,7 @@ use thiserror::Error;
 use super::cgroup::CgroupUntold;
 use super::containers::ContainerUntold;
 use super::namespaces::Kind;
+use super::slurm::JobUntold;
 use super::systemd::UnitUntold;
 use super::witnessed::Silence;
 
@@ -79,6 +80,9 @@ pub enum Withheld {
     /// Of `unix:cgroup`.
     #[error(transparent)]
     Cgroup(#[from] CgroupUntold),
+    /// Of `slurm:`.
+    #[error(transparent)]
+    Job(#[from] JobUntold),
     /// Of `systemd:id` and `systemd:fragment_path`.
     #[error(transparent)]
     Unit(#[from] UnitUntold),
