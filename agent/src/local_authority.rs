@@ -73,6 +73,8 @@ pub struct LocalAuthority {
     jwt: Option<JwtKeys>,
     /// What was said last of why nothing is signed.
     told: Option<String>,
+    /// What was said last of why another CA could not be had.
+    told_of_ca: Option<String>,
     /// The key of the CA that the record on the disk names.
     kept_spki_der: Option<Vec<u8>>,
 }
@@ -127,6 +129,7 @@ impl LocalAuthority {
             journal: Arc::new(Mutex::new(journal)),
             is_wipe_owed: false,
             told: None,
+            told_of_ca: None,
             kept_spki_der: None,
         })
     }
@@ -241,7 +244,7 @@ impl LocalAuthority {
             return Err(AuthorityError::KeyMissing);
         }
         self.hold(intermediate, &time.moment());
-        self.told = None;
+        (self.told, self.told_of_ca) = (None, None);
         Ok(())
     }
 
@@ -305,6 +308,11 @@ impl LocalAuthority {
         let is_news = self.told.as_ref() != Some(&why);
         self.told = Some(why);
         is_news
+    }
+
+    /// Says once why another CA could not be had; whether that is news.
+    pub fn tell_of_ca(&mut self, why: &str) -> bool {
+        self.told_of_ca.replace(why.to_owned()).as_deref() != Some(why)
     }
 
     /// It signs again, or need not.

@@ -9,13 +9,13 @@ use std::time::Duration;
 use ironroot_api::bundle::{DocumentError, MAX_DOCUMENT_BYTES};
 use ironroot_api::tls::{KeyExchanges, ServerTrust, SvidResolver, TrustAnchors, client_config_for, key_exchange};
 use ironroot_api::{SpiffeId, TrustDomain};
+use ironroot_shell::dial;
 use ironroot_shell::web::{self, ALPN, EndpointUrl, OtherUrlError, WebAnswer, WebQuestion, WebQuestionError};
 use prost::bytes::Bytes;
 use rustls::ClientConfig;
 use rustls::RootCertStore;
 use rustls_pki_types::{CertificateDer, InvalidDnsNameError, ServerName};
 use thiserror::Error;
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic::codegen::http::StatusCode;
 
@@ -162,7 +162,7 @@ enum Reply {
 async fn ask(url: &EndpointUrl, proof: &EndpointProof) -> Result<Reply, FetchError> {
     let (host, place) = (url.host(), format!("{}:{}", url.host(), url.port()));
     let name = ServerName::try_from(host.to_owned()).map_err(|why| FetchError::Name(host.to_owned(), why))?;
-    let tcp = TcpStream::connect((host, url.port())).await.map_err(|why| FetchError::Connect(place.clone(), why))?;
+    let tcp = dial::tcp(host, url.port()).await.map_err(|why| FetchError::Connect(place.clone(), why))?;
     let tls = TlsConnector::from(proof.config.clone()).connect(name, tcp).await;
     let tls = tls.map_err(|why| FetchError::Tls(place.clone(), proof.sought, why))?;
     let key_exchange = key_exchange(tls.get_ref().1);

@@ -111,11 +111,16 @@ struct Reinstalled {
 }
 
 impl Reinstalled {
-    /// The device is in sync with the newer; the older is stopped, and its bundle is not there.
+    /// The device is in sync with the newer, which is stopped; the older, which knows the device too, runs, and its bundle is there.
     fn new(lines: &str) -> Self {
+        Self::of(lines, enrol)
+    }
+
+    /// The same of an older one at which this is done with the device.
+    fn of(lines: &str, at_the_older: impl Fn(&Server, &Device)) -> Self {
         let mut older = Server::start(&ServerOptions::default());
         let mut device = Device::manufacture(&Manufacturer::new("Toy TPM Works").expect("maker"));
-        enrol(&older, &device);
+        at_the_older(&older, &device);
         let image = older.bundle_pem();
         older.kill();
         let mut newer = Server::prepare_at(older.port(), &ServerOptions::default());
@@ -155,6 +160,40 @@ fn a_device_whose_server_was_installed_anew_serves_what_it_has_and_comes_back_by
         ironroot_api::certificate::Certificate::parse_pem(&bundle).expect("PEM")[0].der() == root[0].der()
     };
     expect_within(DEADLINE, "workloads believe it", || lab.device.log(), believed);
+}
+
+#[test]
+fn a_server_that_was_installed_anew_and_does_not_know_the_device_yet_takes_nothing_from_it() {
+    let lab = Reinstalled::of("rebootstrap_mode = \"auto\"\nrebootstrap_delay = \"1s\"", |_, _| {});
+    let refusal = "the server that the configured trust bundle proves does not let this agent in";
+    let is_refused_again = || lab.device.log().matches(refusal).count() > 2;
+    expect_within(DEADLINE, "it is refused again and again", || lab.device.log(), is_refused_again);
+    lab.device.expect_identity(uid());
+    assert!(!lab.device.log().contains("nothing is served"), "{}", lab.device.log());
+    enrol(&lab.older, &lab.device);
+    let attested = || lab.device.log().matches("agent attested").count() == 2;
+    expect_within(DEADLINE, "it attests once it is known", || lab.device.log(), attested);
+    lab.device.expect_identity(uid());
+}
+
+#[test]
+fn a_device_that_does_not_believe_its_server_says_why_there_is_no_other_bundle_and_waits_without_advice() {
+    let lab = Reinstalled::new("rebootstrap_mode = \"auto\"\nrebootstrap_delay = \"1h\"");
+    lab.device.expect_log("Trust Bundle and Server don't agree, ignoring for now");
+    let (other, waits) = (Server::start(&ServerOptions::default()).bundle_pem(), lab.device.log());
+    assert!(!waits.contains("is not taken instead"), "the mode is set: {waits}");
+    std::fs::write(lab.device.bundle_path(), "no bundle").expect("bundle written");
+    lab.device.expect_log("the configured trust bundle cannot be had");
+    let turns = || lab.device.log().matches("ignoring for now").count();
+    let before = turns();
+    expect_within(DEADLINE, "further turns", || lab.device.log(), || turns() > before + 2);
+    assert_eq!(
+        lab.device.log().matches("the configured trust bundle cannot be had").count(),
+        1,
+        "once for each reason"
+    );
+    std::fs::write(lab.device.bundle_path(), other).expect("bundle written");
+    lab.device.expect_identity(uid());
 }
 
 #[test]

@@ -11,6 +11,7 @@ use http::uri::Scheme;
 use ironroot_api::certificate::Certificate;
 use ironroot_api::tls::{Judge, KeyExchanges, web_client_config};
 use ironroot_api::utc;
+use ironroot_shell::dial;
 use ironroot_shell::web::{
     ALPN, EndpointUrl, MAX_URL_BYTES, OtherUrlError, WebAnswer, WebQuestion, WebQuestionError, authorities,
 };
@@ -20,7 +21,7 @@ use rustls::client::danger::ServerCertVerifier;
 use rustls::{ClientConfig, Error, RootCertStore};
 use rustls_pki_types::{CertificateDer, InvalidDnsNameError, ServerName, UnixTime};
 use thiserror::Error as ThisError;
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 use tokio_rustls::TlsConnector;
 
 use super::Occasion;
@@ -161,7 +162,7 @@ async fn follow(mut url: EndpointUrl, trust: WebTrust) -> Result<Bytes, WebError
 async fn ask(url: &EndpointUrl, place: &str, trust: &WebTrust) -> Result<WebAnswer, WebError> {
     let host = url.host();
     let name = ServerName::try_from(host.to_owned()).map_err(|why| WebError::Name(host.to_owned(), why))?;
-    let tcp = TcpStream::connect((host, url.port())).await.map_err(|why| WebError::Connect(place.to_owned(), why))?;
+    let tcp = dial::tcp(host, url.port()).await.map_err(|why| WebError::Connect(place.to_owned(), why))?;
     let connecting = TlsConnector::from(trust.proving(name.clone())).connect(name, tcp);
     let tls = connecting.await.map_err(|why| WebError::Tls(place.to_owned(), why))?;
     let answer = question(url.authority(), url.path()).ask(tls).await;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ironroot_api::tls::key_exchange;
+use ironroot_shell::dial;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::net::{TcpStream, lookup_host};
@@ -14,7 +15,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// Longest wait for name resolution and TCP, per address.
+/// Longest wait for name resolution, and for TCP to any of the addresses.
 const TCP_DEADLINE: Duration = Duration::from_secs(10);
 /// Longest wait for a handshake. A slow chip signs within a second; a satellite link takes two for each round trip.
 const TLS_DEADLINE: Duration = Duration::from_secs(20);
@@ -49,15 +50,7 @@ impl Dial {
     }
 
     async fn tcp(&self) -> io::Result<TcpStream> {
-        let mut last = io::Error::new(io::ErrorKind::NotFound, "server name has no address");
         let addresses = timeout(TCP_DEADLINE, lookup_host((self.host.as_str(), self.port))).await??;
-        for address in addresses {
-            match timeout(TCP_DEADLINE, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => return Ok(stream),
-                Ok(Err(error)) => last = error,
-                Err(elapsed) => last = elapsed.into(),
-            }
-        }
-        Err(last)
+        timeout(TCP_DEADLINE, dial::first_of(addresses)).await?
     }
 }

@@ -127,7 +127,7 @@ impl Synchronizer {
         self.parts.counted.attested.done(&attested, began.elapsed());
         // The server takes a connection of before a refusal of the chip for another device's: what follows dials anew. Where the device itself
         // has failed the server was shown nothing, and that connection may be the last that there is.
-        if matches!(attested, Err(SyncError::Attestation(AttestationError::Server(_)))) {
+        if let Err(SyncError::Attestation(AttestationError::Server(_)) | SyncError::NotLetIn(_)) = attested {
             self.hang_up();
         }
         attested
@@ -138,14 +138,16 @@ impl Synchronizer {
             Some(introduction) => introduction,
             None => self.introduction().await?,
         };
-        let by_what_is_held = matches!(introduction, Introduction::Known(_));
+        let is_placed = matches!(introduction, Introduction::Placed(_));
         let introduced = self.introduced(introduction).await;
-        if by_what_is_held && introduced.as_ref().is_err_and(SyncError::is_disbelief) {
+        if !is_placed && introduced.as_ref().is_err_and(SyncError::is_disbelief) {
             self.disbelieve();
         }
         let (channel, successor) = introduced?;
         let parts = &mut self.parts;
-        let attested = attest(channel, &parts.attestor, &mut parts.keys, &parts.trust_domain).await?;
+        let attested = attest(channel, &parts.attestor, &mut parts.keys, &parts.trust_domain).await;
+        let attested = attested.map_err(SyncError::from);
+        let attested = if is_placed { attested.map_err(SyncError::of_a_placed_server)? } else { attested? };
         let bundle = successor.clone().or_else(|| self.bundle.clone()).ok_or(SyncError::NoBundle)?;
         let svid = agent_svid(&attested.svid, attested.key.spki_der(), &bundle, &self.parts.time)?;
         successor.into_iter().for_each(|bundle| self.adopt_bundle(bundle));

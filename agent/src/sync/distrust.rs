@@ -54,9 +54,9 @@ impl Distrust {
 
     /// The server was not believed at `now`. Whether that is to be written down.
     pub(super) fn begin(&mut self, now: i64) -> bool {
-        let is_news = self.since.is_none();
-        self.since.get_or_insert(now);
-        is_news && self.is_kept()
+        // A clock that was set back since has made it no longer.
+        let since = self.since.map_or(now, |since| since.min(now));
+        self.since.replace(since) != Some(since) && self.is_kept()
     }
 
     /// A server is believed. Whether that is to be written down.
@@ -73,7 +73,12 @@ impl Distrust {
 
     /// Whether the configured bundle is tried although one that is no older was held.
     pub(super) fn is_over(&self, may_attest_again: bool, now: i64) -> bool {
-        self.rebootstrap.mode != RebootstrapMode::Never && may_attest_again && self.left(now) == Some(Duration::ZERO)
+        self.will_be_over(may_attest_again) && self.left(now) == Some(Duration::ZERO)
+    }
+
+    /// Whether it only has to be waited for.
+    pub(super) fn will_be_over(&self, may_attest_again: bool) -> bool {
+        self.is_kept() && may_attest_again
     }
 
     /// How long until then.
@@ -87,15 +92,16 @@ impl Distrust {
         let Some(since) = self.since.map(utc) else { return };
         if !knows_a_bundle {
             info!(since, "Trust Bundle and Server don't agree, bootstrapping again");
-        } else if self.rebootstrap.mode != RebootstrapMode::Never && may_attest_again {
-            match self.left(now) {
-                Some(Duration::ZERO) => warn!(since, "Trust Bundle and Server don't agree, rebootstrapping"),
-                left => {
-                    let time_left_s = left.unwrap_or_default().as_secs();
-                    info!(since, time_left_s, "Trust Bundle and Server don't agree, ignoring for now");
-                }
-            }
+        } else if self.will_be_over(may_attest_again) && !self.is_over(may_attest_again, now) {
+            let time_left_s = self.left(now).unwrap_or_default().as_secs();
+            info!(since, time_left_s, "Trust Bundle and Server don't agree, ignoring for now");
         }
+    }
+
+    /// Says that the configured bundle is tried instead.
+    pub(super) fn tell_that_it_is_over(&self) {
+        let since = self.since.map(utc);
+        warn!(since, "Trust Bundle and Server don't agree, rebootstrapping");
     }
 
     /// Says once that this agent may not attest again, which it would have to.
@@ -151,6 +157,9 @@ mod tests {
         assert!(!after.is_over(true, 1599) && after.is_over(true, 1600));
         after.restore(Some(9_000_000), 2000);
         assert!(!after.is_over(true, 2599) && after.is_over(true, 2600));
+        let mut running = distrust(RebootstrapMode::Auto);
+        assert!(running.begin(9_000_000) && running.begin(2000) && !running.begin(2100), "written down anew");
+        assert!(!running.is_over(true, 2599) && running.is_over(true, 2600));
     }
 
     #[test]

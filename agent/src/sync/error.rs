@@ -25,6 +25,10 @@ pub enum SyncError {
     /// Attestation failed.
     #[error("cannot attest")]
     Attestation(#[from] AttestationError),
+    /// The configured bundle proves another server than the one that the agent was let in by, and that one does not let it in (yet). It
+    /// has no say in what the agent holds, but for a ban.
+    #[error("the server that the configured trust bundle proves does not let this agent in")]
+    NotLetIn(#[source] AttestationError),
     /// The answer is not used.
     #[error("the server's answer is refused")]
     Answer(#[from] AnswerRefusal),
@@ -63,6 +67,15 @@ pub enum Denial {
 }
 
 impl SyncError {
+    /// The same of an attestation at a server that only the configured bundle proves.
+    pub(super) fn of_a_placed_server(self) -> Self {
+        let is_banned = self.denial() == Some(Denial::Banned);
+        match self {
+            Self::Attestation(error @ AttestationError::Server(_)) if !is_banned => Self::NotLetIn(error),
+            error => error,
+        }
+    }
+
     /// Whether the server's certificate has ended by this device's time, and nothing else is wrong with it.
     pub fn is_doubt(&self) -> bool {
         matches!(self, Self::Channel(error) if error.is_doubt())
@@ -96,11 +109,13 @@ impl SyncError {
     }
 
     /// Whether the server is not there, as far as can be told: nobody answers, or somebody who is not believed, or who says that he cannot.
-    /// A server that does not take this agent's certificate is there, and so is one that the agent's key has not signed for.
+    /// A server that does not take this agent's certificate is there, and so is one that the agent's key has not signed for. One that comes in
+    /// the place of the agent's, and does not know it, is not it.
     pub fn is_server_away(&self) -> bool {
         match self {
             Self::Channel(ChannelError::Key(_)) => false,
             Self::Channel(_) => !self.is_certificate_refused(),
+            Self::NotLetIn(_) => true,
             Self::Server(status) | Self::Attestation(AttestationError::Server(status)) => {
                 matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded)
             }
@@ -201,6 +216,18 @@ mod tests {
         assert_eq!(denial(Status::unavailable("")), None);
         let attesting = AttestationError::Server(permission_denied(Reason::AgentBanned, ""));
         assert_eq!(SyncError::Attestation(attesting).denial(), Some(Denial::Banned));
+    }
+
+    #[test]
+    fn what_a_placed_server_says_of_an_agent_that_it_does_not_know_is_no_eviction_and_its_ban_is_one() {
+        let said = |reason| SyncError::Attestation(AttestationError::Server(permission_denied(reason, "")));
+        let unknown = said(Reason::AgentNotAttested).of_a_placed_server();
+        assert!(unknown.denial().is_none() && !unknown.cannot_attest() && !unknown.is_of_an_attestation());
+        assert!(unknown.is_server_away(), "it is not the agent's own");
+        let refused = AttestationError::Server(Status::permission_denied("not enrolled"));
+        assert!(!SyncError::Attestation(refused).of_a_placed_server().cannot_attest());
+        assert_eq!(said(Reason::AgentBanned).of_a_placed_server().denial(), Some(Denial::Banned));
+        assert!(SyncError::Attestation(AttestationError::NoToken).of_a_placed_server().cannot_attest());
     }
 
     #[test]

@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use ironroot_api::TrustDomain;
 use ironroot_api::pb::bundle::GetFederatedBundleRequest;
 use ironroot_api::pb::bundle::bundle_client::BundleClient;
 use ironroot_shell::describe;
+use tokio::time::{Instant, timeout_at};
 use tonic::{Code, Status};
 use tracing::{info, warn};
 
@@ -18,6 +20,11 @@ use crate::server_channel::{Channel, RPC_DEADLINE, within};
 
 /// Bundles asked for at the same time.
 const AT_ONCE: usize = 4;
+/// Longest that all of them together may take of a turn: on a slow link one that is large takes a call's whole time.
+const ALTOGETHER: Duration = RPC_DEADLINE.saturating_mul(2);
+
+/// Of a bundle that was not asked for any more, or not heard.
+const NO_TIME_LEFT: &str = "no time was left for it: those asked for with it took too long";
 
 /// What the server said of a trust domain.
 enum Said {
@@ -37,12 +44,17 @@ impl Synchronizer {
         let mut wanted = self.ledger.federates_with();
         wanted.remove(&self.parts.trust_domain);
         let asked: Vec<TrustDomain> = wanted.iter().take(MAX_FEDERATED).cloned().collect();
-        let answers = asked.into_iter().map(|trust_domain| ask(channel.clone(), trust_domain));
-        let mut answers = stream::iter(answers).buffered(AT_ONCE);
+        let answers = asked.clone().into_iter().map(|trust_domain| ask(channel.clone(), trust_domain));
+        let mut answers = stream::iter(answers).buffer_unordered(AT_ONCE);
+        let (end, mut heard) = (Instant::now() + ALTOGETHER, BTreeMap::new());
+        while let Ok(Some((trust_domain, said))) = timeout_at(end, answers.next()).await {
+            heard.insert(trust_domain, said?);
+        }
+        drop(answers);
         let mut current = FederatedBundles::default();
         let (mut owed, mut unheard) = (false, BTreeMap::new());
-        while let Some((trust_domain, said)) = answers.next().await {
-            let said = said?;
+        for trust_domain in asked {
+            let said = heard.remove(&trust_domain).unwrap_or_else(|| Said::Failed(NO_TIME_LEFT.to_owned()));
             owed |= matches!(said, Said::Failed(_));
             let bundle = match said {
                 Said::Bundle(bundle) => Some(bundle),
@@ -56,7 +68,6 @@ impl Synchronizer {
                 wanted.remove(&trust_domain);
             }
         }
-        drop(answers);
         self.followed.owe_bundles(owed);
         self.told.unheard(unheard);
         self.told.lacking(wanted);
@@ -91,12 +102,13 @@ async fn ask(channel: Channel, trust_domain: TrustDomain) -> (TrustDomain, Resul
     (trust_domain, said)
 }
 
-/// Of a call that brought no bundle. One that is larger than an agent takes, or that the server cannot give, is another trust domain's
-/// trouble: the rest of the turn, in which SVIDs are signed, goes on. A server that is away, or says something of this agent, ends it.
+/// Of a call that brought no bundle. One that is larger than an agent takes, or than the link brings in time, or that the server cannot give, is
+/// another trust domain's trouble: the rest of the turn, in which SVIDs are signed, goes on, and fails if nobody is there. A server that is away,
+/// or says something of this agent, ends it.
 fn unheard(status: Status) -> Result<Said, SyncError> {
-    let is_too_large = status.code() == Code::OutOfRange;
+    let (is_too_large, is_late) = (status.code() == Code::OutOfRange, status.code() == Code::DeadlineExceeded);
     let error = SyncError::from(status);
-    if error.denial().is_some() || error.is_server_away() {
+    if error.denial().is_some() || error.is_server_away() && !is_late {
         return Err(error);
     }
     let why = describe(&error);

@@ -60,15 +60,33 @@ impl Synchronizer {
     /// The configured bundle, if it is newer than all that was held, or if the server has not been believed for long enough. If it is not taken
     /// for that reason, says so once for each.
     pub(super) async fn placed_bundle(&mut self) -> Option<Arc<TrustBundle>> {
-        let configured = self.configured_bundle().await;
-        let configured = configured.inspect_err(|error| debug!(error = %describe(error), "no other bundle")).ok()??;
-        let now = self.parts.time.now_unix();
-        let is_taken =
-            configured.began_after(self.newest_authority) || self.distrust.is_over(self.may_attest_again(), now);
-        if !is_taken && self.distrust.is_on() && self.bundle.as_ref().is_some_and(|held| *held != configured) {
+        let configured = match self.configured_bundle().await {
+            Ok(configured) => configured?,
+            Err(error) => {
+                let error = describe(&error);
+                debug!(error, "no other bundle");
+                if self.distrust.is_on() {
+                    self.told.no_other_bundle(error);
+                }
+                return None;
+            }
+        };
+        self.told.another_bundle_is_there();
+        if configured.began_after(self.newest_authority) {
+            return Some(configured);
+        }
+        if self.bundle.as_ref() == Some(&configured) {
+            return None;
+        }
+        let (may_attest_again, now) = (self.may_attest_again(), self.parts.time.now_unix());
+        if self.distrust.is_over(may_attest_again, now) {
+            self.distrust.tell_that_it_is_over();
+            return Some(configured);
+        }
+        if self.distrust.is_on() && !self.distrust.will_be_over(may_attest_again) {
             self.told.placed_is_older(configured.newest_not_before(), self.newest_authority);
         }
-        is_taken.then_some(configured)
+        None
     }
 
     /// Whoever is not the server that the agent knows has answered.

@@ -53,7 +53,7 @@ impl Synchronizer {
             Err(error) => {
                 authority.postpone(&self.parts.time.moment());
                 let error = describe(&error);
-                if authority.tell(&error) {
+                if authority.tell_of_ca(&error) {
                     warn!(error, "this agent has no new CA of its own");
                 }
             }

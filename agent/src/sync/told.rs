@@ -20,6 +20,8 @@ pub(super) struct Told {
     unheard: Unheard,
     /// When the newest authority began of the placed bundle of which it was said that it is older than what was held.
     older: Option<i64>,
+    /// Why there is no configured bundle while the server is not believed.
+    no_other_bundle: Option<String>,
 }
 
 impl Told {
@@ -49,6 +51,22 @@ impl Told {
                  remove data_dir, and start it"
             );
         }
+    }
+
+    /// Once for each reason.
+    pub(super) fn no_other_bundle(&mut self, error: String) {
+        if self.no_other_bundle.as_ref() != Some(&error) {
+            warn!(
+                error,
+                "the server is not believed, and the configured trust bundle cannot be had: what is held goes on being served"
+            );
+        }
+        self.no_other_bundle = Some(error);
+    }
+
+    /// What was told of it is over.
+    pub(super) fn another_bundle_is_there(&mut self) {
+        self.no_other_bundle = None;
     }
 
     /// Of each trust domain once for each reason.

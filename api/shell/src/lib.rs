@@ -4,13 +4,14 @@
 //!  files, flags ── settings (HCL with lines) · command_line
 //!  words        ── logging (with its limits) · printable · describe (an error and its causes) · health, telemetry (over local_http)
 //!  own place    ── process · clock · listen · serving_certificate · durable_file
-//!  others       ── web (servers that are asked)
+//!  others       ── dial · web (servers that are asked)
 //!  shares       ── token_bucket
 //! ```
 
 pub mod clock;
 pub mod command_line;
 mod describe;
+pub mod dial;
 pub mod durable_file;
 pub mod health;
 pub mod listen;

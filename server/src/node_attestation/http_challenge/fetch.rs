@@ -6,9 +6,9 @@ use std::time::Duration;
 use hyper::StatusCode;
 use hyper::body::Bytes;
 use ironroot_attest::node::http_challenge::{Claim, MAX_BODY_BYTES};
+use ironroot_shell::dial;
 use ironroot_shell::web::{WebAnswer, WebQuestion, WebQuestionError};
 use thiserror::Error;
-use tokio::net::TcpStream;
 
 use super::questions::Questions;
 
@@ -45,7 +45,7 @@ async fn fetch_within(deadline: Duration, claim: &Claim, questions: &Questions) 
 
 async fn ask(claim: &Claim, questions: &Questions) -> Result<Bytes, FetchError> {
     let addresses = questions.addresses(claim.host(), claim.port()).await.map_err(FetchError::Connect)?;
-    let tcp = TcpStream::connect(&*addresses).await.map_err(FetchError::Connect)?;
+    let tcp = dial::first_of(addresses).await.map_err(FetchError::Connect)?;
     let question = WebQuestion {
         authority: &format!("{}:{}", claim.host(), claim.port()),
         path: &claim.path(),

@@ -64,7 +64,7 @@ pub(super) async fn dial(otlp: &Otlp) -> Result<Channel, DialError> {
 }
 
 async fn plain(host: String, port: u16) -> io::Result<TokioIo<TcpStream>> {
-    TcpStream::connect((host, port)).await.map(TokioIo::new)
+    crate::dial::tcp(&host, port).await.map(TokioIo::new)
 }
 
 async fn secured(
@@ -73,7 +73,7 @@ async fn secured(
     tls: TlsConnector,
     name: ServerName<'static>,
 ) -> io::Result<TokioIo<tokio_rustls::client::TlsStream<TcpStream>>> {
-    let tcp = TcpStream::connect((host, port)).await?;
+    let tcp = crate::dial::tcp(&host, port).await?;
     tls.connect(name, tcp).await.map(TokioIo::new)
 }
 

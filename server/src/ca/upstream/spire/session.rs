@@ -10,6 +10,7 @@ use ironroot_api::pb::bundle::bundle_client::BundleClient;
 use ironroot_api::pb::svid::svid_client::SvidClient;
 use ironroot_api::tls::{ServerTrust, client_config, key_exchange};
 use ironroot_shell::clock::wall_unix;
+use ironroot_shell::dial;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
@@ -71,7 +72,7 @@ impl Session {
 }
 
 async fn dial(address: (String, u16), config: Arc<ClientConfig>) -> io::Result<TlsStream<TcpStream>> {
-    let tcp = TcpStream::connect((address.0.as_str(), address.1)).await?;
+    let tcp = dial::tcp(&address.0, address.1).await?;
     tcp.set_nodelay(true)?;
     // Not sent (no SNI) and not checked: the server is known by its SPIFFE ID.
     let name = ServerName::try_from("spire-server").expect("a constant legal name");
