@@ -111,8 +111,8 @@ pub struct Report {
     pub has_unopened_cache: bool,
     /// How far the server's issuance log has come, and what speaks against it; empty: it has not shown one.
     pub issuance_log: String,
-    /// What the server is verified against: its own bundle, or what an earlier run kept of it; `None`: nothing is known but what the
-    /// operator has configured.
+    /// What the server is verified against: its own bundle, what an earlier run kept of it, or what the place that the operator has configured had
+    /// when the server was last sought; `None`: not even that.
     pub bundle: Option<Arc<TrustBundle>>,
     /// How it is with the agent's own CA; empty: it is to have none.
     pub local_authority: String,

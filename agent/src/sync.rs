@@ -139,6 +139,8 @@ pub struct Parts {
 pub struct Synchronizer {
     parts: Parts,
     standing: Standing,
+    /// What the configured place had before there was a bundle of the server's.
+    configured: Option<Arc<TrustBundle>>,
     /// The last good bundle, and the anchors that open channels judge by.
     bundle: Option<Arc<TrustBundle>>,
     anchors: Arc<TrustAnchors>,
@@ -184,6 +186,7 @@ impl Synchronizer {
         Self {
             executable_only: ExecutableOnly::new(parts.allow_executable_only),
             standing: Standing::New,
+            configured: None,
             bundle: None,
             anchors,
             newest_authority: i64::MIN,

@@ -10,7 +10,9 @@ use ironroot_lab::deployment::{
 };
 use ironroot_lab::manufacturer::Manufacturer;
 use ironroot_lab::mutual_tls::handshake;
+use ironroot_lab::stand_in_web::{StandInWeb, answer};
 use ironroot_lab::traffic::Traffic;
+use ironroot_lab::web_certificate::WebCertificate;
 use ironroot_lab::workload_client;
 use tokio::runtime::Runtime;
 
@@ -50,12 +52,16 @@ impl Lab {
     fn provision(&self, device: &Device) {
         let bundle = device.bundle_path().with_file_name("south.pem");
         std::fs::write(&bundle, self.south.bundle_pem()).expect("written");
+        self.provision_by(device, &format!("trust_bundle_path = \"{}\"", bundle.display()));
+    }
+
+    /// Where the device finds the bundle of the south is what `source` says.
+    fn provision_by(&self, device: &Device, source: &str) {
         let agent_lines = format!(
             "admin_socket_path = \"{}\"
-             server \"south\" {{ server_address = \"127.0.0.1\" server_port = {} trust_bundle_path = \"{}\" }}",
+             server \"south\" {{ server_address = \"127.0.0.1\" server_port = {} {source} }}",
             device.admin_socket().display(),
             self.south.port(),
-            bundle.display(),
         );
         device.provision(&self.north, &AgentOptions { agent_lines, ..AgentOptions::default() });
     }
@@ -244,10 +250,28 @@ fn a_device_that_has_never_met_one_of_its_servers_serves_what_the_other_gives_an
     lab.south.kill();
     device.start();
     expect_paths(&runtime, &device, &["/north"]);
-    let message = runtime.block_on(workload_client::fetch(&device.socket())).expect("an identity");
-    assert_eq!(Certificate::parse_concatenated(&message.svids[0].bundle).expect("DER").len(), 2);
+    assert_eq!(roots(&runtime, &device), 2);
     lab.south.restart();
     expect_within(DEADLINE, "it meets the other", || device.log(), || paths(&runtime, &device).len() == 2);
+}
+
+fn roots(runtime: &Runtime, device: &Device) -> usize {
+    let message = runtime.block_on(workload_client::fetch(&device.socket())).expect("an identity");
+    Certificate::parse_concatenated(&message.svids[0].bundle).expect("DER").len()
+}
+
+#[test]
+fn a_bundle_that_a_web_server_has_counts_before_its_server_was_met() {
+    let runtime = Runtime::new().expect("runtime");
+    let mut lab = Lab::new();
+    let web = WebCertificate::new();
+    let stand_in = StandInWeb::start(&web, vec![answer(&lab.south.bundle_pem())]);
+    let mut device = lab.device(&[(&lab.north, "/north")]).with_environment("SSL_CERT_FILE", web.authority());
+    lab.provision_by(&device, &format!("trust_bundle_url = \"https://localhost:{}/south.pem\"", stand_in.port()));
+    lab.south.kill();
+    device.start();
+    expect_paths(&runtime, &device, &["/north"]);
+    expect_within(DEADLINE, "workloads trust both", || device.log(), || roots(&runtime, &device) == 2);
 }
 
 #[test]

@@ -123,7 +123,11 @@ impl Synchronizer {
             info!(source = source.to_string(), attempts, since = utc(began_unix), "asking for a trust bundle");
         }
         match source.bundle(&occasion).await {
-            Ok(bundle) => Ok(Some(Arc::new(bundle))),
+            Ok(bundle) => {
+                let bundle = Arc::new(bundle);
+                self.configured = Some(bundle.clone()).filter(|_| self.bundle.is_none());
+                Ok(Some(bundle))
+            }
             Err(error) => Err(SyncError::Bootstrap { from: source.to_string(), source: Box::new(error) }),
         }
     }

@@ -142,7 +142,7 @@ impl Source {
             Bootstrap::TrustBundle(BundleSource::File { path, format }) => {
                 read_bundle(path, *format, trust_domain).ok().map(Arc::new)
             }
-            // What has to be fetched is the loop's to fetch.
+            // What has to be fetched is the loop's to fetch, and to report.
             Bootstrap::TrustBundle(_) | Bootstrap::Insecure => None,
         };
         Self { identities, report, configured }
