@@ -16,11 +16,10 @@ use x509_cert::ext::pkix::{
 };
 
 pub use encoding::{Algorithm, ToSign, assemble, ecdsa_with_sha256, extension, validity};
-pub use names::{rdn, svid_subject};
+use names::svid_subject;
+pub use names::{SvidNames, rdn};
 pub use serial::Serial;
 pub use subject_key::SubjectKey;
-
-use crate::spiffe_id::SpiffeId;
 
 /// notBefore lies this far back, seconds, for peers whose clocks are behind. Source: SPIRE `x509util.NotBeforeCushion`.
 pub const NOT_BEFORE_CUSHION: i64 = 10;
@@ -38,8 +37,7 @@ pub struct Signer<'a> {
 
 /// The to-be-signed part of an X509-SVID for `id`, DER. `span`: notBefore and notAfter, UNIX seconds.
 pub fn svid(
-    id: &SpiffeId,
-    dns_names: &[String],
+    names: SvidNames<'_>,
     key: SubjectKey<'_>,
     signer: Signer<'_>,
     serial: Serial,
@@ -53,9 +51,9 @@ pub fn svid(
         extension(true, &BasicConstraints { ca: false, path_len_constraint: None })?,
         extension(false, &SubjectKeyIdentifier(OctetString::new(key.id())?))?,
         extension(false, &authority_key_id(signer.key_id)?)?,
-        extension(false, &alternative_names(dns_names, id.as_str())?)?,
+        extension(false, &alternative_names(names.dns_names, names.id.as_str())?)?,
     ];
-    let subject = svid_subject(dns_names.first().map(String::as_str))?;
+    let subject = svid_subject(names)?;
     let validity = validity(span.0, span.1)?;
     ToSign { serial, algorithm: signer.algorithm, issuer: signer.name, validity, subject: &subject, key, extensions }
         .to_der()

@@ -3,6 +3,7 @@
 mod acme;
 mod attestors;
 mod balancers;
+mod composers;
 mod data_store;
 mod federation;
 mod key_managers;
@@ -106,6 +107,8 @@ pub struct ServerConfig {
     pub node_attestors: NodeAttestors,
     /// Who certifies this server's CAs, if not itself or a root of its own.
     pub upstream: Option<UpstreamConfig>,
+    /// Whether the subjects of workloads' X.509-SVIDs have a unique identifier.
+    pub unique_ids: bool,
     /// The HTTP health listener, if enabled.
     pub health_checks: Option<HealthChecks>,
     /// What is shown of metrics, if they are.
@@ -235,6 +238,7 @@ fn read(root: &Section<'_>) -> Option<ServerConfig> {
         key_managers: plugins.key_managers,
         node_attestors: plugins.node_attestors,
         upstream: plugins.upstream,
+        unique_ids: plugins.unique_ids,
         health_checks,
         telemetry: telemetry.map(|telemetry| telemetry.agreeing_on(block.key_exchanges)),
         traces: traces.map(|traces| traces.agreeing_on(block.key_exchanges)),

@@ -382,6 +382,7 @@ fn ca_policy(config: &ServerConfig, accepts_older_journal: bool) -> CaPolicy {
         root_ttl_seconds: config.lifetimes.root.map(seconds),
         agent_ttl_seconds: seconds(config.lifetimes.agent),
         x509_svid_ttl_seconds: seconds(config.lifetimes.x509_svid),
+        unique_ids: config.unique_ids,
         jwt: config.jwt.clone(),
         wit: config.wit.clone(),
     }

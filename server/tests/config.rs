@@ -358,7 +358,19 @@ fn at_most_one_authority_is_above_a_server_and_then_it_has_no_root_of_its_own() 
     assert_eq!((server.host.as_str(), server.port), ("up", 8081));
     let off = disk.replace("{ plugin_data", "{ enabled = false plugin_data");
     assert_eq!(read(&minimal("", &off)).expect("loads").upstream, None);
+    let unique_ids = |plugins: &str| read(&minimal("", plugins)).map(|config| config.unique_ids);
+    assert!(!unique_ids("").expect("loads") && unique_ids("CredentialComposer \"uniqueid\" {}").expect("loads"));
     for (lines, plugins, expected) in [
+        (
+            "",
+            "CredentialComposer \"mine\" { }".to_owned(),
+            "CredentialComposer.mine: not supported by ironroot-server yet",
+        ),
+        (
+            "",
+            "CredentialComposer \"uniqueid\" { plugin_data { oid = \"2.5.4.5\" } }".to_owned(),
+            "CredentialComposer.uniqueid.plugin_data.oid: unknown key",
+        ),
         ("root { ttl = \"175200h\" }", disk.to_owned(), "server.root: an UpstreamAuthority signs the CAs already"),
         ("", format!("{disk}\n{spire}"), "UpstreamAuthority.spire: only one can be enabled"),
         (

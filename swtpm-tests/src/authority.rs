@@ -321,6 +321,7 @@ impl AuthorityLab {
             root_ttl_seconds,
             agent_ttl_seconds,
             x509_svid_ttl_seconds,
+            unique_ids: false,
             jwt: self.jwt.clone(),
             wit: None,
         }

@@ -2,7 +2,7 @@
 
 use ironroot_api::SpiffeId;
 use ironroot_api::certificate::Certificate;
-use ironroot_api::issuing::{Serial, Signer, SubjectKey, assemble, svid};
+use ironroot_api::issuing::{Serial, Signer, SubjectKey, SvidNames, assemble, svid};
 use tokio::runtime::Handle;
 
 use super::{AuthorityError, Issued, Mandate};
@@ -42,7 +42,8 @@ pub(super) fn mint(
     let (own_key, serial) = (SoftwareKey::generate_of(kind)?, Serial::random());
     let span = mandate.span(wanted.ttl_seconds);
     let subject = SubjectKey::new(own_key.spki_der(), own_key.public_key());
-    let tbs = svid(&wanted.spiffe_id, &wanted.dns_names, subject, intermediate.signer(), serial, span)?;
+    let names = SvidNames { id: &wanted.spiffe_id, dns_names: &wanted.dns_names, has_unique_id: false };
+    let tbs = svid(names, subject, intermediate.signer(), serial, span)?;
     let leaf = sign(&tbs, intermediate.signer(), key, runtime)?;
     let issued = Issued {
         entry_id: wanted.entry_id,
@@ -65,7 +66,8 @@ pub(super) fn prove(
 ) -> Result<Vec<u8>, AuthorityError> {
     let (gone, span) = (SoftwareKey::generate()?, claimed.span());
     let subject = SubjectKey::new(gone.spki_der(), gone.public_key());
-    let tbs = svid(id, &[], subject, claimed.signer(), Serial::random(), (span.not_before, span.not_after))?;
+    let names = SvidNames { id, dns_names: &[], has_unique_id: false };
+    let tbs = svid(names, subject, claimed.signer(), Serial::random(), (span.not_before, span.not_after))?;
     sign(&tbs, claimed.signer(), key, runtime)
 }
 

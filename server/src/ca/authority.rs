@@ -231,7 +231,7 @@ impl CertificateAuthority {
     pub async fn sign_minted_svid(&self, svid: SvidToMint, now_unix: i64) -> Result<IssuedSvid, CaError> {
         let SvidToMint { id, dns_names, spki, ttl_seconds } = svid;
         let ttl_seconds = if ttl_seconds == 0 { self.policy.x509_svid_ttl_seconds } else { ttl_seconds };
-        let leaf = Leaf { id, dns_names, spki, ttl_seconds };
+        let leaf = Leaf { id, dns_names, has_unique_id: self.policy.unique_ids, spki, ttl_seconds };
         self.issue(SignedFor::Administrator, &leaf, now_unix).await
     }
 
@@ -336,7 +336,8 @@ impl CertificateAuthority {
             seconds => i64::from(seconds),
         };
         let dns_names = entry.dns_names().to_vec();
-        Leaf { id: entry.spiffe_id().clone(), dns_names, spki, ttl_seconds }
+        let has_unique_id = self.policy.unique_ids;
+        Leaf { id: entry.spiffe_id().clone(), dns_names, has_unique_id, spki, ttl_seconds }
     }
 }
 
@@ -347,5 +348,5 @@ impl fmt::Debug for CertificateAuthority {
 }
 
 fn plain(id: SpiffeId, spki: &Spki, ttl_seconds: i64) -> Leaf {
-    Leaf { id, dns_names: Vec::new(), spki: spki.clone(), ttl_seconds }
+    Leaf { id, dns_names: Vec::new(), has_unique_id: false, spki: spki.clone(), ttl_seconds }
 }

@@ -227,7 +227,7 @@ mod tests {
 
     fn leaf() -> Leaf {
         let id = SpiffeId::parse("spiffe://example.org/web").unwrap();
-        Leaf { id, dns_names: vec!["web.example.org".to_owned()], spki: key().1, ttl_seconds: 60 }
+        Leaf { id, dns_names: vec!["web.example.org".to_owned()], has_unique_id: false, spki: key().1, ttl_seconds: 60 }
     }
 
     impl Toy {

@@ -30,6 +30,8 @@ pub struct CaPolicy {
     pub agent_ttl_seconds: i64,
     /// Lifetime of the server's SVIDs, and of workloads' whose entry does not say, seconds.
     pub x509_svid_ttl_seconds: i64,
+    /// Whether the subjects of workloads' SVIDs have a unique identifier.
+    pub unique_ids: bool,
     /// Of JWT-SVIDs; none: this server signs none. Their keys live as long as CAs.
     pub jwt: Option<JwtPolicy>,
     /// Of WIT-SVIDs, likewise.

@@ -10,7 +10,7 @@ mod subject_key;
 
 use der::asn1::OctetString;
 use ironroot_api::csr::Spki;
-use ironroot_api::issuing::{self, ToSign, alternative_names, authority_key_id, extension, validity};
+use ironroot_api::issuing::{self, SvidNames, ToSign, alternative_names, authority_key_id, extension, validity};
 use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_hsm::KeyKind;
 use x509_cert::ext::pkix::{BasicConstraints, KeyUsage, KeyUsages, SubjectKeyIdentifier};
@@ -32,6 +32,8 @@ use crate::rights::CaScope;
 pub(super) struct Leaf {
     pub(super) id: SpiffeId,
     pub(super) dns_names: Vec<String>,
+    /// Whether its subject has a unique identifier.
+    pub(super) has_unique_id: bool,
     pub(super) spki: Spki,
     pub(super) ttl_seconds: i64,
 }
@@ -64,7 +66,8 @@ pub(super) fn svid(
     authority.check(now_unix)?;
     let not_before = (now_unix - NOT_BEFORE_CUSHION).max(authority.not_before);
     let span = (not_before, leaf.not_after(authority, now_unix));
-    Ok(issuing::svid(&leaf.id, &leaf.dns_names, (&leaf.spki).into(), authority.signer(), serial, span)?)
+    let names = SvidNames { id: &leaf.id, dns_names: &leaf.dns_names, has_unique_id: leaf.has_unique_id };
+    Ok(issuing::svid(names, (&leaf.spki).into(), authority.signer(), serial, span)?)
 }
 
 /// Who signs a CA's certificate.
@@ -194,7 +197,8 @@ mod tests {
 
     fn leaf(ttl_seconds: i64, dns_names: &[&str]) -> Leaf {
         let id = SpiffeId::parse("spiffe://example.org/web").unwrap();
-        Leaf { id, dns_names: dns_names.iter().map(|d| (*d).to_owned()).collect(), spki: spki(), ttl_seconds }
+        let dns_names = dns_names.iter().map(|d| (*d).to_owned()).collect();
+        Leaf { id, dns_names, has_unique_id: false, spki: spki(), ttl_seconds }
     }
 
     //= X509-01 X509-03 X509-08 X509-10 X509-12 X509-13
@@ -226,6 +230,25 @@ mod tests {
         let usage = svid.key_usage().unwrap();
         assert!(
             usage.digital_signature() && usage.key_encipherment() && usage.key_agreement() && !usage.key_cert_sign()
+        );
+    }
+
+    // Vector: Go's pkix.Name with SPIRE's x509svid.UniqueIDAttribute in its ExtraNames.
+    #[test]
+    fn a_unique_identifier_of_the_id_stands_last_in_the_subject_where_it_is_wanted() {
+        let facts = AuthorityFacts::of(&ca(3600)).unwrap();
+        let subject = |dns_names: &[&str]| {
+            let leaf = Leaf { has_unique_id: true, ..leaf(600, dns_names) };
+            let svid = parsed(&svid(&leaf, &facts, Serial::from(7), NOW).unwrap());
+            ironroot_text::hex::hex(&svid.inner().tbs_certificate().subject().to_der().unwrap())
+        };
+        assert_eq!(
+            subject(&[]),
+            "3048310b3009060355040613025553310e300c060355040a1305535049524531293027060355042d13203534333561643733363537376231633630313036383462613035396531313731"
+        );
+        assert_eq!(
+            subject(&["web.example.org"]),
+            "3062310b3009060355040613025553310e300c060355040a13055350495245311830160603550403130f7765622e6578616d706c652e6f726731293027060355042d13203534333561643733363537376231633630313036383462613035396531313731"
         );
     }
 

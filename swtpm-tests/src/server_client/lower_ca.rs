@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use der::Encode;
 use ironroot_api::SpiffeId;
 use ironroot_api::certificate::Certificate;
-use ironroot_api::issuing::{self, Serial, Signer, SubjectKey};
+use ironroot_api::issuing::{self, Serial, Signer, SubjectKey, SvidNames};
 use ironroot_api::pb::svid::NewDownstreamX509caRequest;
 use ironroot_api::pb::svid::svid_client::SvidClient;
 use rcgen::{KeyPair, PublicKeyData, SigningKey};
@@ -43,7 +43,8 @@ impl LowerCa {
         let signer = Signer { name: &name, key_id: &key_id, algorithm };
         let spki = leaf_key.subject_public_key_info();
         let point = &spki[spki.len() - 65..];
-        let tbs = issuing::svid(id, &[], SubjectKey::new(&spki, point), signer, serial, (now_unix - 10, now_unix + 60));
+        let names = SvidNames { id, dns_names: &[], has_unique_id: false };
+        let tbs = issuing::svid(names, SubjectKey::new(&spki, point), signer, serial, (now_unix - 10, now_unix + 60));
         let tbs = tbs.expect("it can be encoded");
         let signature = self.key.sign(&tbs).expect("signed");
         let leaf = issuing::assemble(&tbs, algorithm, &signature).expect("assembled");

@@ -5,6 +5,7 @@
 
 mod agent_settings;
 mod command_lines;
+mod composers;
 mod consumers;
 mod deployment;
 mod federation;
