@@ -179,11 +179,11 @@ impl Store {
 
     /// Changes when the bundle may: when a CA's journal or an authority of another tier does, whoever wrote it; what this handle writes
     /// is marked before its writer goes on.
-    pub async fn bundle_changes(&self) -> Result<watch::Receiver<()>, StoreError> {
-        let (changes, receiver) = watch::channel(());
+    pub async fn bundle_changes(&self) -> Result<watch::Receiver<u64>, StoreError> {
+        let (changes, receiver) = watch::channel(0);
         let follower = move |_: &Facts<'_>, news: &News| {
             if matches!(news, News::Everything) || news.names(&Changed::CaJournal) || news.names(&Changed::Tiers) {
-                changes.send_replace(());
+                changes.send_modify(|times| *times += 1);
             }
             Ok(if changes.is_closed() { Follows::Ended } else { Follows::On })
         };
