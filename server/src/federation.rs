@@ -22,6 +22,8 @@ use ironroot_api::bundle::{Bundle, BundleError};
 use thiserror::Error;
 use tokio::sync::watch;
 
+#[cfg(test)]
+pub(crate) use bundles::DISSOCIATED_AT_ONCE;
 pub use bundles::DeleteMode;
 pub use fetched::{FetchedBundle, TakenIn};
 pub use relationships::Held;

@@ -103,17 +103,18 @@ impl Store {
         self.queue(move |tx| Ok(((), work(tx)?))).await.answer().await
     }
 
-    /// Runs `work` in a transaction of its own again and again, until it has done less than a slice of what there is to do; how much it has
-    /// done in all. Other servers, and callers of this one, have their turn in between. After an error what was done before it stays done.
+    /// Runs `work`, which does `slice` of what there is to do at most, in a transaction of its own again and again, until it has done less;
+    /// how much it has done in all. Other servers, and callers of this one, have their turn in between. After an error what was done before it stays done.
     pub async fn change_in_slices<E: From<StoreError> + Send + 'static>(
         &self,
+        slice: i64,
         work: impl Fn(&Transaction<'_>) -> Result<usize, E> + Clone + Send + 'static,
     ) -> Result<usize, E> {
         let mut all = 0;
         loop {
             let done = self.change(work.clone()).await?;
             all += done;
-            if done < SLICE as usize {
+            if done < slice as usize {
                 return Ok(all);
             }
         }
@@ -179,11 +180,11 @@ impl Store {
 
     /// Changes when the bundle may: when a CA's journal or an authority of another tier does, whoever wrote it; what this handle writes
     /// is marked before its writer goes on.
-    pub async fn bundle_changes(&self) -> Result<watch::Receiver<()>, StoreError> {
-        let (changes, receiver) = watch::channel(());
+    pub async fn bundle_changes(&self) -> Result<watch::Receiver<u64>, StoreError> {
+        let (changes, receiver) = watch::channel(0);
         let follower = move |_: &Facts<'_>, news: &News| {
             if matches!(news, News::Everything) || news.names(&Changed::CaJournal) || news.names(&Changed::Tiers) {
-                changes.send_replace(());
+                changes.send_modify(|times| *times += 1);
             }
             Ok(if changes.is_closed() { Follows::Ended } else { Follows::On })
         };

@@ -107,7 +107,7 @@ fn a_ca_is_replaced_by_hand_step_by_step_and_nothing_of_it_is_left() {
             assert_eq!(svid.authority_key_id(), Certificate::parse(&old.chain[0]).unwrap().authority_key_id());
 
             assert_eq!(server.done(Order::Activate(CA, second.id.clone())).await, second);
-            let LocalAuthorities { active, prepared, old: former } = server.state(CA);
+            let LocalAuthorities { active, prepared, old: former, .. } = server.state(CA);
             assert_eq!((id(active.as_ref()), prepared, id(former.as_ref())), (second.id.clone(), None, first.clone()));
             verify(&old, &server.bundle(), NOW).expect("what the first signed is good");
 

@@ -1,10 +1,13 @@
 //! Several servers of a trust domain on one token, with one data store or with one each.
 #![allow(clippy::unwrap_used, reason = "in a test whatever is not there is the failure")]
 
+use futures_util::FutureExt;
+use ironroot_api::tls::AuthorityMark;
 use ironroot_lab::authority::{AuthorityLab as Lab, NOW, assert_signs, spki, verify};
 use ironroot_lab::quirk::Quirks;
 use ironroot_lab::softhsm::SoftHsm;
-use ironroot_server::ca::{CaError, Place, ServerName};
+use ironroot_server::ca::{CaError, Place, ServerName, SlotName};
+use ironroot_server::clock::{ClockSource, Reading};
 
 const DAY: i64 = 24 * 60 * 60;
 
@@ -107,6 +110,46 @@ fn two_cas_whose_rows_are_in_one_store_rotate_and_each_bundle_holds_what_both_si
             });
         },
     );
+}
+
+//= FLT-S29
+#[test]
+fn a_ca_of_another_server_counts_as_soon_as_what_is_told_of_the_journals_is_shown() {
+    SoftHsm::run_in_child("a_ca_of_another_server_counts_as_soon_as_what_is_told_of_the_journals_is_shown", |hsm| {
+        run(async {
+            let lab = |name: &str| Lab::new(hsm, DAY).rooted(40 * DAY).renamed(name);
+            let (one, two) = (lab("one"), lab("two"));
+            for server in [&one, &two] {
+                server.start(NOW).await.unwrap();
+            }
+            let two = one.take_in(&two).await;
+            let now = NOW + DAY * 5 / 6;
+            let clocks = ClockSource::new("lab", move || Reading { wall_unix: now, boot_seconds: now });
+            let (ca, rotation) = two.start_rotating(clocks).await.unwrap();
+            let before = marks(&one).await;
+            one.start(now).await.unwrap();
+            let new: Vec<_> = marks(&one).await.into_iter().filter(|mark| !before.contains(mark)).collect();
+            assert!(!new.is_empty(), "it has prepared its next CA");
+            let knows = || new.iter().all(|mark| ca.own_authorities().has(mark));
+            let mut shown = Box::pin(ca.shows_own_authorities());
+            assert!((&mut shown).now_or_never().is_none() && !knows(), "the store's followers know, and nobody else");
+            tokio::select! {
+                () = rotation.run() => unreachable!("it runs for ever"),
+                () = shown => assert!(knows()),
+            }
+            for server in [one, two] {
+                server.forget_keys().await;
+            }
+        });
+    });
+}
+
+/// The CAs of that server.
+async fn marks(server: &Lab) -> Vec<AuthorityMark> {
+    let journal = server.journal().await;
+    let places = [SlotName::A, SlotName::B].map(Place::ca);
+    let cas = places.iter().filter_map(|place| journal.slot(*place).authority()?.credential.certificate());
+    cas.map(|certificate| AuthorityMark::of_certificate(certificate).unwrap()).collect()
 }
 
 #[test]

@@ -128,6 +128,12 @@ impl CertificateAuthority {
         self.published.own()
     }
 
+    /// Waits until [`own_authorities`](Self::own_authorities) has what the store's followers have been told by now: the [`Rotation`] reads it
+    /// after them. For ever while that does not run.
+    pub async fn shows_own_authorities(&self) {
+        self.published.shows_journals().await;
+    }
+
     /// How long an authority of that purpose is to live, seconds; none if there is none.
     pub fn lifetime_seconds(&self, purpose: Purpose) -> Option<i64> {
         match purpose {

@@ -29,11 +29,13 @@ pub struct LocalAuthorities {
     pub prepared: Option<AuthorityState>,
     /// It signed before the active one, and its key is still in the token.
     pub old: Option<AuthorityState>,
+    /// Other roots of the authority above.
+    pub published: Vec<AuthorityState>,
 }
 
 impl LocalAuthorities {
     /// The roots of the authority above that the bundle has: of the CA that signs, of the next one if that is another, and one that a CA of
-    /// before hung on. One on which no CA here has hung, and which ends no sooner than the active one, is the next that is published there.
+    /// before hung on. One on which no CA here has hung may be the next there, or that of a server beside the one above: which, nobody says.
     pub(super) fn above(journal: &Journal, tiers: &TierAuthorities) -> Self {
         let state = |root: &TierAuthority| {
             let is_root = root.origin == TierOrigin::Above;
@@ -50,22 +52,19 @@ impl LocalAuthorities {
         let prepared = prepared.filter(|prepared| active.as_ref() != Some(prepared));
         let has_signed =
             |root: &&AuthorityState| cas.authorities().iter().any(|ca| ca.root_above().as_ref() == Some(&root.id));
-        let since = active.as_ref().map_or(i64::MIN, |active| active.expires_at_unix);
-        let is_tainted = |root: &AuthorityState| {
-            tiers.authorities.iter().any(|one| one.tainted && one.subject_key_id().as_ref() == Some(&root.id))
-        };
-        let next = roots.iter().filter(|root| !has_signed(root) && root.expires_at_unix >= since && !is_tainted(root));
-        let prepared = prepared.or_else(|| next.max_by_key(|root| root.expires_at_unix).cloned());
         let signs = |root: &&AuthorityState| [&active, &prepared].into_iter().flatten().any(|one| one == *root);
         let old = roots.iter().find(|root| !signs(root) && has_signed(root)).cloned();
-        Self { active, prepared, old }
+        let published = roots.iter().filter(|root| !signs(root) && !has_signed(root)).cloned().collect();
+        Self { active, prepared, old, published }
     }
 
     /// As the journal has them.
     pub(super) fn of(journal: &Journal, purpose: Purpose) -> Self {
         let slots = journal.slots(purpose);
         let state = |found: Option<(SlotName, &Authority)>| found.map(|(_, authority)| authority.state());
-        Self { active: state(slots.active()), prepared: state(slots.prepared()), old: old(slots).map(Authority::state) }
+        let (active, prepared, old) =
+            (state(slots.active()), state(slots.prepared()), old(slots).map(Authority::state));
+        Self { active, prepared, old, published: Vec::new() }
     }
 }
 

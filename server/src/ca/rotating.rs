@@ -40,7 +40,9 @@ pub struct Rotation {
     performer: Performer,
     published: Arc<Published>,
     clock: Arc<ServerClock>,
-    journals: watch::Receiver<()>,
+    journals: watch::Receiver<u64>,
+    /// How often they had changed when they were read last.
+    read: u64,
     orders: mpsc::Receiver<Request>,
     looked: Option<Instant>,
 }
@@ -51,6 +53,9 @@ pub(super) struct Published {
     bundle: watch::Sender<Arc<TrustBundle>>,
     local: ArcSwap<Local>,
     own: Arc<OwnAuthorities>,
+    journals: watch::Receiver<u64>,
+    /// How often they had changed when what is shown here was read.
+    shown: watch::Sender<u64>,
     health: Mutex<RotationHealth>,
     done: Arc<StepsDone>,
 }
@@ -81,6 +86,7 @@ impl Rotation {
         source: ClockSource,
     ) -> Result<(Self, Orders), CaError> {
         let journals = store.bundle_changes().await?;
+        let read = *journals.borrow();
         let mut performer = Performer::load(keys, store, policy, upstream, source).await?;
         let clock = performer.clock();
         let mut failures = advance_to_now(&mut performer, &clock).await;
@@ -98,12 +104,14 @@ impl Rotation {
             bundle,
             local,
             own: Arc::default(),
+            journals: journals.clone(),
+            shown: watch::Sender::new(read),
             health: Mutex::default(),
             done: performer.done(),
         };
         published.own.replace(performer.own_authorities());
         let (given, orders) = Orders::channel();
-        Ok((Self { performer, published: Arc::new(published), clock, journals, orders, looked: None }, given))
+        Ok((Self { performer, published: Arc::new(published), clock, journals, read, orders, looked: None }, given))
     }
 
     pub(super) fn clock(&self) -> Arc<ServerClock> {
@@ -189,8 +197,9 @@ impl Rotation {
     ///
     /// Errors: all that failed, when all that does not need it is done.
     async fn advance(&mut self) -> Result<Duration, Failures> {
-        self.journals.mark_unchanged();
+        let changed = *self.journals.borrow_and_update();
         self.use_store().await.map_err(|error| Failures::of(Attempt::UseStore, error))?;
+        self.read = changed;
         let mut failures = Failures::default();
         for _ in 0..MAX_STEPS {
             self.publish(&mut failures).await;
@@ -219,6 +228,7 @@ impl Rotation {
     async fn publish(&mut self, failures: &mut Failures) {
         self.published.local.store(Arc::new(Local::of(&self.performer)));
         self.published.own.replace(self.performer.own_authorities());
+        self.published.shown.send_replace(self.read);
         self.published.publish(self.performer.bundle());
         if failures.attempts().any(|failed| matches!(failed, Attempt::FindSigners(_))) {
             return;
@@ -289,6 +299,13 @@ impl Published {
 
     pub(super) fn own(&self) -> Arc<OwnAuthorities> {
         Arc::clone(&self.own)
+    }
+
+    /// Waits until [`own`](Self::own) has what the store's followers have been told of the journals.
+    pub(super) async fn shows_journals(&self) {
+        let told = *self.journals.borrow();
+        let shown = self.shown.subscribe().wait_for(|shown| *shown >= told).await.map(drop);
+        shown.expect("its sender is beside it");
     }
 
     pub(super) fn done(&self) -> &StepsDone {

@@ -165,12 +165,13 @@ impl ServerState {
         Ok(agent)
     }
 
-    /// The certificate of an agent, if a server of this data store has signed it: another one's CA may be newer than what memory has.
+    /// The certificate of an agent, if a server of this data store has signed it: another one's CA may be newer than what memory has, and
+    /// newer than what the rotation has made of it.
     async fn shown(&self, caller: Caller) -> Result<ShownCertificate, Status> {
         let judge = |caller| ShownCertificate::judge(caller, &self.own, self.now_unix());
         match judge(caller.clone()) {
             Err(NoRight::AgentSignedElsewhere) if shows_an_agents_id(&caller) => {
-                self.look(&caller).await?;
+                self.looks.until(&self.store, self.ca.shows_own_authorities(), Source::of(&caller)).await?;
                 judge(caller).map_err(no_right)
             }
             judged => judged.map_err(no_right),

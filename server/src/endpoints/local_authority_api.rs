@@ -28,7 +28,7 @@ impl LocalAuthority for LocalAuthorityApi {
     ) -> Result<Response<pb::GetJwtAuthorityStateResponse>, Status> {
         let _: Administrator = granted(&request)?;
         self.require_jwt()?;
-        let LocalAuthorities { active, prepared, old } = self.state(Purpose::Jwt)?;
+        let LocalAuthorities { active, prepared, old, .. } = self.state(Purpose::Jwt)?;
         let [active, prepared, old] = [active, prepared, old].map(|state| state.map(whole));
         Ok(Response::new(pb::GetJwtAuthorityStateResponse { active, prepared, old }))
     }
@@ -83,7 +83,7 @@ impl LocalAuthority for LocalAuthorityApi {
         request: Request<pb::GetX509AuthorityStateRequest>,
     ) -> Result<Response<pb::GetX509AuthorityStateResponse>, Status> {
         let _: Administrator = granted(&request)?;
-        let LocalAuthorities { active, prepared, old } = self.state(Purpose::X509Ca)?;
+        let LocalAuthorities { active, prepared, old, .. } = self.state(Purpose::X509Ca)?;
         let [active, prepared, old] = [active, prepared, old].map(|state| state.map(whole));
         Ok(Response::new(pb::GetX509AuthorityStateResponse { active, prepared, old }))
     }
@@ -158,7 +158,7 @@ impl LocalAuthority for LocalAuthorityApi {
     ) -> Result<Response<pb::GetWitAuthorityStateResponse>, Status> {
         let _: Administrator = granted(&request)?;
         self.require_wit()?;
-        let LocalAuthorities { active, prepared, old } = self.state(Purpose::Wit)?;
+        let LocalAuthorities { active, prepared, old, .. } = self.state(Purpose::Wit)?;
         let [active, prepared, old] = [active, prepared, old].map(|state| state.map(whole));
         Ok(Response::new(pb::GetWitAuthorityStateResponse { active, prepared, old }))
     }

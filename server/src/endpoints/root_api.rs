@@ -21,9 +21,10 @@ impl Root for RootApi {
     ) -> Result<Response<pb::GetRootStateResponse>, Status> {
         let _: Administrator = granted(&request)?;
         self.0.require_any_root()?;
-        let LocalAuthorities { active, prepared, old } = self.0.state(Purpose::Root)?;
+        let LocalAuthorities { active, prepared, old, published } = self.0.state(Purpose::Root)?;
         let [active, prepared, old] = [active, prepared, old].map(|state| state.map(whole));
-        Ok(Response::new(pb::GetRootStateResponse { active, prepared, old }))
+        let published = published.into_iter().map(whole).collect();
+        Ok(Response::new(pb::GetRootStateResponse { active, prepared, old, published }))
     }
 
     async fn prepare_root(

@@ -1,6 +1,7 @@
 //! TPMs that are known by their endorsement key, as the agents of a plugin of SPIRE's show them (`tpm`).
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use ironroot_api::csr::Csr;
 use ironroot_attest::ek_certificate::ManufacturerRoots;
@@ -113,9 +114,8 @@ impl NodeAttestation {
         }
         let Some(directory) = &policy.hashes else { return Ok(false) };
         let path = directory.join(hex(ek_sha256));
-        // A list that is not there, such as one on a share that is not mounted, says nothing of any key.
         let seen = match tokio::fs::try_exists(&path).await {
-            Ok(false) => tokio::fs::metadata(directory).await.map(|_| false),
+            Ok(false) => require_list(directory).await.map(|()| false),
             seen => seen,
         };
         seen.map_err(|error| {
@@ -124,6 +124,15 @@ impl NodeAttestation {
             }
             AttestationError::ListUnread { ek_sha256: hex(ek_sha256) }
         })
+    }
+}
+
+/// A list that is not there, such as one on a share that is not mounted, says nothing of any key. Where it is to be mounted is an empty
+/// directory then.
+async fn require_list(directory: &Path) -> io::Result<()> {
+    match tokio::fs::read_dir(directory).await?.next_entry().await? {
+        Some(_) => Ok(()),
+        None => Err(io::Error::other("the directory of hash_path is empty, as one is whose mount is missing")),
     }
 }
 
@@ -149,11 +158,13 @@ mod tests {
         for path in [&listed, &file] {
             std::fs::write(path, "").expect("written");
         }
-        let by = |hashes: &std::path::Path| TpmPolicy { hashes: Some(hashes.to_owned()), makers: None };
+        let by = |hashes: &Path| TpmPolicy { hashes: Some(hashes.to_owned()), makers: None };
         let whole = by(directory.path());
         assert!(attestation.is_listed(&[1; 32], &whole).await.expect("seen"));
         assert!(!attestation.is_listed(&[2; 32], &whole).await.expect("seen"));
-        for elsewhere in [file, directory.path().join("not mounted")] {
+        let mount_point = directory.path().join("not mounted");
+        std::fs::create_dir(&mount_point).expect("made");
+        for elsewhere in [file, directory.path().join("not there"), mount_point] {
             let refused = attestation.is_listed(&[1; 32], &by(&elsewhere)).await.expect_err("there is no list");
             assert!(matches!(refused.fault(), Fault::Server), "{}", elsewhere.display());
         }

@@ -13,7 +13,7 @@ use super::{AgentStanding, Registry, RegistryError, one_certificate, token_alias
 use crate::devices::{note_attested, refuse_banned};
 use crate::node_attestation::{AttestedNode, Enrolment, Proof};
 use crate::rights::{Administrator, AuthenticatedAgent, ShownCertificate};
-use crate::store::{StoreError, Transaction};
+use crate::store::{SLICE, StoreError, Transaction};
 
 impl Registry {
     /// Stores an agent that has just proven itself, spends its join token or notes it with its device, all in one change. Its
@@ -156,7 +156,7 @@ impl Registry {
             rows.iter().flatten().try_for_each(|id| token_aliases::remove_orphaned(tx, id))?;
             Ok(rows.len())
         };
-        self.store.change_in_slices(remove).await
+        self.store.change_in_slices(SLICE, remove).await
     }
 
     /// What the certificate with this decimal serial is worth for that agent.

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::places::Place;
 use super::{Registry, RegistryError, token_aliases};
 use crate::rights::{Administrator, CaScope};
-use crate::store::{Queued, StoreError, Transaction};
+use crate::store::{Queued, SLICE, StoreError, Transaction};
 
 /// What became of a new entry.
 #[derive(Clone, Debug)]
@@ -82,7 +82,7 @@ impl Registry {
 
     /// Removes the entries that have ended; returns how many. Agents do not see such entries even before.
     pub async fn prune_expired_entries(&self, now_unix: i64) -> Result<usize, StoreError> {
-        self.store.change_in_slices(move |tx| tx.remove_expired_entries(now_unix)).await
+        self.store.change_in_slices(SLICE, move |tx| tx.remove_expired_entries(now_unix)).await
     }
 
     /// Stores a join token that is good until `expires_at`. With `agent_alias`, the agent that attests with it also

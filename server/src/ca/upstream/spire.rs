@@ -27,6 +27,7 @@ use ironroot_shell::clock::wall_unix;
 use tonic::{Response, Status};
 
 use super::{CaRequest, MintedCa, UpstreamError};
+use crate::ca::published::TokenKind;
 use above::Above;
 use session::Session;
 
@@ -80,7 +81,18 @@ impl SpireAuthority {
         Above::parse(&bundle, &self.trust_domain)
     }
 
-    async fn publish(&self, key: types::JwtKey) -> Result<(), SpireError> {
+    /// Whether a key of that kind was taken, as [`publish_wit`](Self::publish_wit) says.
+    async fn publish(&self, kind: TokenKind, key: types::JwtKey) -> Result<bool, SpireError> {
+        match kind {
+            TokenKind::Jwt => self.publish_jwt(key).await.map(|()| true),
+            TokenKind::Wit => {
+                let types::JwtKey { public_key, key_id, expires_at, tainted } = key;
+                self.publish_wit(types::WitKey { public_key, key_id, expires_at, tainted }).await
+            }
+        }
+    }
+
+    async fn publish_jwt(&self, key: types::JwtKey) -> Result<(), SpireError> {
         let asked = PublishJwtAuthorityRequest { jwt_authority: Some(key) };
         let call = async { self.session().await?.bundles().publish_jwt_authority(asked).await.map_err(refused) };
         self.ask("failed to push JWT authority", call).await.map(drop)

@@ -61,6 +61,18 @@ pub(super) fn shown(kind: Kind, states: [Option<AuthorityState>; 3]) -> Reply {
     Reply::new(Value::Object(fields), parts.join("\n"))
 }
 
+/// The same of roots, with the `published` ones of the authority above behind them.
+pub(super) fn shown_roots(states: [Option<AuthorityState>; 3], published: &[AuthorityState]) -> Reply {
+    let mut reply = shown(Kind::Root, states);
+    for root in published {
+        reply.text.push_str(&format!("\nPublished {} authority:\n{}", Kind::Root.name(), Kind::Root.state(root)));
+    }
+    if !published.is_empty() {
+        reply.json["published"] = published.iter().map(json_of).collect();
+    }
+    reply
+}
+
 /// The answer of a verb; `done`: its past participle.
 pub(super) fn done(kind: Kind, done: &str, state: Option<AuthorityState>) -> Result<Reply, CommandError> {
     let missing = || CommandError::Malformed(format!("the server's answer lacks the {done} authority"));
@@ -104,5 +116,15 @@ mod tests {
         let json = r#"{"activated_authority":{"authority_id":"active-id","expires_at":"1001","upstream_authority_subject_key_id":"some-subject-key-id"}}"#;
         assert_eq!(reply.json.to_string(), json);
         assert!(done(Kind::Jwt, "tainted", None).is_err());
+    }
+
+    #[test]
+    fn roots_that_are_only_published_stand_behind_those_that_cas_hang_on() {
+        let states = || [Some(state("aa", 1001, "")), None, None];
+        let (plain, with) = (shown_roots(states(), &[]), shown_roots(states(), &[state("bb", 1003, "")]));
+        assert_eq!((plain.text.as_str(), &plain.json["published"]), (&*shown(Kind::Root, states()).text, &Value::Null));
+        let more = "\nPublished X.509 upstream authority:\n  Subject Key ID: bb\n  Expires at: 1970-01-01 00:16:43 +0000 UTC\n";
+        assert_eq!(with.text.strip_prefix(&plain.text), Some(more));
+        assert_eq!(with.json["published"][0]["authority_id"], "bb");
     }
 }

@@ -11,13 +11,13 @@ use ironroot_shell::command_line::{CommandError, Reply};
 use serde_json::json;
 use tonic::transport::Channel;
 
-use super::display::{Kind, done, shown};
+use super::display::{Kind, done, shown_roots};
 use super::{Client, Plain};
 use crate::cli::connection::Connection;
 
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum UpstreamAuthority {
-    /// Shows the roots of this server: which signs CAs, which comes next, which signed before.
+    /// Shows the roots of this server: which signs CAs, which comes next, which signed before, and which others are above.
     #[command(after_help = "Example: ironroot-server upstreamauthority show")]
     Show(Plain),
     /// Makes the next root and publishes it; it signs nothing yet.
@@ -49,7 +49,7 @@ impl UpstreamAuthority {
         match self {
             Self::Show(plain) => plain.on(async |channel| {
                 let answer = RootClient::new(channel).get_root_state(GetRootStateRequest {}).await?.into_inner();
-                Ok(shown(Kind::Root, [answer.active, answer.prepared, answer.old]))
+                Ok(shown_roots([answer.active, answer.prepared, answer.old], &answer.published))
             }),
             Self::Prepare(plain) => plain.on(async |channel| {
                 let answer = RootClient::new(channel).prepare_root(PrepareRootRequest {}).await?.into_inner();

@@ -10,7 +10,7 @@ use crate::facts::agent::AgentRecord;
 use crate::facts::device::DeviceState;
 use crate::facts::entry::{NewEntry, RegistrationEntry};
 use crate::facts::older_state::{Evidence, OlderState};
-use crate::federation::{DeleteMode, Federation};
+use crate::federation::{DISSOCIATED_AT_ONCE, DeleteMode, Federation};
 use crate::registry::{AgentStanding, Registry};
 use crate::store::{Changed, SLICE, ShownToken, StoreError, Transaction};
 
@@ -105,7 +105,12 @@ async fn a_sweep_of_many_rows_lets_others_have_their_turn_after_each_slice_and_e
         add_entries("asking").await;
         let before = now();
         federation.delete_bundle(&by, &other, DeleteMode::Dissociate).await.expect("goes");
-        assert_eq!(logged_behind(&fixture, before), (SLICE, many + 1), "the bundle with the last of them");
+        assert_eq!(
+            logged_behind(&fixture, before),
+            (DISSOCIATED_AT_ONCE, many + 1),
+            "the bundle with the last of them"
+        );
+        assert_eq!(fixture.number("SELECT count(*) FROM entry_federations"), 0);
         registry.prune_expired_entries(5).await.expect("swept");
         federation.set_bundle(&by, Bundle::from_pb(&wire).expect("legal")).await.expect("set");
         add_entries("going").await;

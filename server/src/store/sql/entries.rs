@@ -11,6 +11,8 @@ use crate::store::{Changed, StoreError};
 
 /// An entry's columns, behind its place in lists.
 const COLUMNS: &str = "seq, id, spiffe_id, parent_id, expires_at, terms";
+/// Writes what [`EntryRow`] has over an entry.
+const REPLACE: &str = "UPDATE entries SET spiffe_id = ?2, parent_id = ?3, expires_at = ?4, terms = ?5 WHERE id = ?1";
 
 impl Facts<'_> {
     /// How many entries there are.
@@ -67,9 +69,8 @@ impl Transaction<'_> {
 
     /// Replaces the entry of the same ID; it keeps its place in lists.
     pub fn replace_entry(&self, entry: &RegistrationEntry) -> Result<(), StoreError> {
-        let replace = "UPDATE entries SET spiffe_id = ?2, parent_id = ?3, expires_at = ?4, terms = ?5 WHERE id = ?1";
         let before = self.entry(entry.id())?.map(|(_, before)| before);
-        self.write_entry(replace, entry)?;
+        self.write_entry(REPLACE, entry)?;
         for one in before.iter().chain([entry]).filter(|one| one.downstream()) {
             self.settle_keys_of(one.spiffe_id().as_str())?;
         }
@@ -99,6 +100,18 @@ impl Transaction<'_> {
     pub(crate) fn remove_entries_federated_with(&self, trust_domain: &TrustDomain) -> Result<usize, StoreError> {
         let asking = "id IN (SELECT entry_id FROM entry_federations WHERE trust_domain = ?1 LIMIT ?2)";
         self.remove_entries(asking, &[&trust_domain.as_str(), &SLICE])
+    }
+
+    /// Has entries that ask for the bundle of that trust domain ask for it no more, `at_most` so many; how many. One answer of the database
+    /// for each, and two for all of them.
+    pub(crate) fn dissociate_entries(&self, trust_domain: &TrustDomain, at_most: i64) -> Result<usize, StoreError> {
+        let some = "SELECT entry_id FROM entry_federations WHERE trust_domain = ?1 ORDER BY entry_id LIMIT ?2";
+        let values: [&dyn Value; 2] = [&trust_domain.as_str(), &at_most];
+        let select = format!("SELECT {COLUMNS} FROM entries WHERE id IN ({some})");
+        let entries = self.sql.all(&select, &values, |row| Ok(found(row)?.1))?;
+        entries.iter().try_for_each(|entry| self.write_entry(REPLACE, &entry.dissociated_from(trust_domain)))?;
+        let forget = format!("DELETE FROM entry_federations WHERE trust_domain = ?1 AND entry_id IN ({some})");
+        Ok(usize::try_from(self.sql.execute(&forget, &values)?).unwrap_or_default())
     }
 
     /// Removes the entries of which that is true, and what goes with them; how many.

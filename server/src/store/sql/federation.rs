@@ -3,7 +3,7 @@
 use ironroot_api::bundle::Bundle;
 use ironroot_api::{SpiffeId, TrustDomain};
 
-use super::{Facts, Row, SLICE, Transaction};
+use super::{Facts, Row, Transaction};
 use crate::facts::entry::RegistrationEntry;
 use crate::facts::federation::{EndpointProfile, EndpointUrl, FederationRelationship, decode_bundle, encode_bundle};
 use crate::store::{Changed, StoreError};
@@ -53,12 +53,6 @@ impl Facts<'_> {
         let count = "SELECT count(*) FROM entry_federations WHERE trust_domain = ?1";
         let count: i64 = self.sql.one(count, &[&trust_domain.as_str()], |row| row.get(0))?;
         Ok(usize::try_from(count).unwrap_or_default())
-    }
-
-    /// The IDs of entries that ask for the bundle of that trust domain, a slice at most.
-    pub(crate) fn entries_federated_with(&self, trust_domain: &TrustDomain) -> Result<Vec<String>, StoreError> {
-        let select = "SELECT entry_id FROM entry_federations WHERE trust_domain = ?1 ORDER BY entry_id LIMIT ?2";
-        self.sql.all(select, &[&trust_domain.as_str(), &SLICE], |row| row.get(0))
     }
 }
 

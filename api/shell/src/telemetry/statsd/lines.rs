@@ -4,8 +4,8 @@ use super::Form;
 use super::since::{Change, Value};
 
 impl Form {
-    /// The line, with its end.
-    pub(super) fn line(self, change: &Change) -> String {
+    /// The lines, each with its end, which are to be in one datagram: of most changes there is one.
+    pub(super) fn lines(self, change: &Change) -> String {
         match self {
             Self::Statsd => statsd(change),
             Self::DogStatsd => dogstatsd(change),
@@ -19,6 +19,8 @@ fn statsd(Change { name, labels, value }: &Change) -> String {
     let name = plain(&format!("{name}{labels}"));
     match *value {
         Value::Count(more) => format!("{name}:{more:.6}|c\n"),
+        // A gauge with a sign is a change of what it was. Source: statsd, docs/metric_types.md, "Gauges".
+        Value::Gauge(is) if is < 0.0 => format!("{name}:0|g\n{name}:{is:.6}|g\n"),
         Value::Gauge(is) => format!("{name}:{is:.6}|g\n"),
         Value::Took { mean, times } => format!("{name}:{mean:.6}|ms{}\n", rate(times)),
     }
@@ -71,9 +73,24 @@ mod tests {
             (Value::Took { mean: 1.5, times: 4.0 }, "1.500000|ms|@0.25", "1.500000|ms|@0.25|#status:OK,host:a_b_c"),
         ] {
             let change = change(&labels, value);
-            assert_eq!(Form::Statsd.line(&change), format!("spire_server.rpc.x.OK.a_b_c:{statsd}\n"));
-            assert_eq!(Form::DogStatsd.line(&change), format!("spire_server.rpc.x:{dogstatsd}\n"));
+            assert_eq!(Form::Statsd.lines(&change), format!("spire_server.rpc.x.OK.a_b_c:{statsd}\n"));
+            assert_eq!(Form::DogStatsd.lines(&change), format!("spire_server.rpc.x:{dogstatsd}\n"));
         }
-        assert_eq!(Form::DogStatsd.line(&change(&[], Value::Count(1.0))), "spire_server.rpc.x:1|c\n");
+        assert_eq!(Form::DogStatsd.lines(&change(&[], Value::Count(1.0))), "spire_server.rpc.x:1|c\n");
+    }
+
+    /// Plays a collector of statsd, to which a gauge with a sign is a change.
+    #[test]
+    fn a_gauge_below_zero_is_what_it_is_whatever_it_was() {
+        let mut gauge = 7.0;
+        for is in [-5.0, -5.0, -2.0, 3.0, 0.0] {
+            for line in Form::Statsd.lines(&change(&[], Value::Gauge(is))).lines() {
+                let (_, value) = line.strip_suffix("|g").and_then(|line| line.split_once(':')).expect("a gauge");
+                let number: f64 = value.parse().expect("a number");
+                gauge = if value.starts_with(['-', '+']) { gauge + number } else { number };
+            }
+            assert_eq!(gauge, is);
+        }
+        assert_eq!(Form::DogStatsd.lines(&change(&[], Value::Gauge(-5.0))), "spire_server.rpc.x:-5|g\n");
     }
 }

@@ -47,12 +47,12 @@ impl Sender {
         };
         let mut datagram = String::with_capacity(MAX_DATAGRAM_BYTES);
         for change in changes {
-            let line = self.to.form.line(change);
-            if !datagram.is_empty() && datagram.len() + line.len() > MAX_DATAGRAM_BYTES {
+            let lines = self.to.form.lines(change);
+            if !datagram.is_empty() && datagram.len() + lines.len() > MAX_DATAGRAM_BYTES {
                 timeout(PATIENCE, socket.send(datagram.as_bytes())).await??;
                 datagram.clear();
             }
-            datagram.push_str(&line);
+            datagram.push_str(&lines);
         }
         if !datagram.is_empty() {
             timeout(PATIENCE, socket.send(datagram.as_bytes())).await??;

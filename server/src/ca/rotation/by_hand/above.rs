@@ -162,27 +162,27 @@ mod tests {
     }
 
     #[test]
-    fn a_root_that_is_only_published_is_the_next_and_not_one_of_before() {
-        let [(first, old), (second, active), (published, _), (ended, _)] = ["1", "2", "3", "4"].map(pair);
+    fn a_root_that_is_only_published_is_not_one_of_before_and_nobody_says_that_it_is_the_next() {
+        let [(first, old), (second, active), (third, prepared), (published, _)] = ["1", "2", "3", "4"].map(pair);
         let [a, b] = [SlotName::A, SlotName::B].map(Place::ca);
         let founded = Journal::new(&TrustDomain::new("example.org").unwrap(), &ServerName::default());
         let founded = founded.prepare(a, old).activate(a);
         let shown = |journal: &Journal, roots: &[&Certificate]| {
-            let told = |root: &&Certificate| {
-                let expires_at = if root.der() == ended.der() { 8 } else { 9 };
-                TierAuthority { expires_at, ..told(root, false) }
-            };
-            let authorities = roots.iter().map(told).collect();
+            let authorities = roots.iter().map(|root| told(root, false)).collect();
             let shown = LocalAuthorities::above(journal, &TierAuthorities { authorities, revision: 0 });
-            [shown.active, shown.prepared, shown.old].map(|state| state.map(|state| state.id))
+            let published: Vec<_> = shown.published.into_iter().map(|state| state.id).collect();
+            ([shown.active, shown.prepared, shown.old].map(|state| state.map(|state| state.id)), published)
         };
-        let lower = |root| Some(id(root).to_lowercase());
-        assert_eq!(shown(&founded, &[&published, &first]), [lower(&first), lower(&published), None]);
-        // Of one that ends sooner than the active one it cannot be told that it comes next.
-        assert_eq!(shown(&founded, &[&ended, &first]), [lower(&first), None, None]);
+        let (one, published) = (|root| Some(id(root).to_lowercase()), [&published]);
+        let roots = [published[0], &first, &second, &third];
+        assert_eq!(shown(&founded, &roots[..2]), ([one(&first), None, None], lower(&published)));
         let replaced = founded.prepare(b, active).activate(b);
-        let old = [lower(&second), lower(&published), lower(&first)];
-        assert_eq!(shown(&replaced, &[&published, &first, &second]), old);
+        assert_eq!(shown(&replaced, &roots[..3]), ([one(&second), None, one(&first)], lower(&published)));
+        let ahead = replaced.prepare(a, prepared);
+        assert_eq!(
+            shown(&ahead, &[&roots[..1], &roots[2..]].concat()),
+            ([one(&second), one(&third), None], lower(&published))
+        );
     }
 
     fn lower(roots: &[&Certificate]) -> Vec<String> {

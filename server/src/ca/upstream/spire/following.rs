@@ -54,8 +54,8 @@ fn tell(server: &SpireAuthority, before: Link, met: &Result<Refused, UpstreamErr
         Link::Refuses => warn!(
             upstream = ?server,
             error,
-            "the upstream server does not take every key of this server and of those below it: tokens of such a key are good \
-             below this server; it is tried again"
+            "the upstream server has not taken every key of this server and of those below it: until it does, tokens of such a key are \
+             good below this server alone; it is tried again"
         ),
         Link::Fails => {
             warn!(upstream = ?server, error, "what the upstream server has is not known; it is tried again")
@@ -86,63 +86,70 @@ async fn meet(
     let wit_keys = unpublished(TokenKind::Wit, &own.wit_authorities, &above, &known, now);
     // A taint, a revocation or a new root waits for nobody's key.
     let taken = take_in_all(followers, above.authorities, &known).await;
-    let published = publish(server, jwt_keys, wit_keys, takes_wit_keys).await;
-    taken.and(published)
+    let published = publish(jwt_keys, wit_keys, takes_wit_keys, |kind, key| server.publish(kind, key)).await;
+    taken.and(published.map_err(UpstreamError::from))
 }
 
-/// The first key that the server above does not take, by its words; all others were tried.
+/// The first key that the server above does not take, by its words; all others were tried, but for those that there was no room for.
 #[derive(Debug, Default)]
 struct Refused(Option<SpireError>);
 
+/// What came of one key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tried {
+    Published,
+    /// The server above takes none of this kind.
+    NoSuchKind,
+    /// It says nothing of the others.
+    Refused,
+    /// Nor is there room for the next one of this kind.
+    NoRoom,
+}
+
 impl Refused {
-    /// Whether the key was published; an error if no other is worth a try now.
-    fn note<T>(&mut self, key_id: &str, published: Result<T, SpireError>) -> Result<Option<T>, SpireError> {
-        match published {
-            Ok(done) => Ok(Some(done)),
+    /// What came of the key; an error if no other is worth a try now.
+    fn note(&mut self, key_id: &str, taken: Result<bool, SpireError>) -> Result<Tried, SpireError> {
+        match taken {
+            Ok(true) => Ok(Tried::Published),
+            Ok(false) => Ok(Tried::NoSuchKind),
             Err(error) if error.is_refusal() => {
                 debug!(key_id, error = &error as &dyn std::error::Error, "the upstream server refuses a key");
+                let tried = if error.has_no_room() { Tried::NoRoom } else { Tried::Refused };
                 self.0.get_or_insert(error);
-                Ok(None)
+                Ok(tried)
             }
             Err(error) => Err(error),
         }
     }
-
-    fn has_no_room(&self) -> bool {
-        self.0.as_ref().is_some_and(SpireError::has_no_room)
-    }
 }
 
-/// Publishes each key. One that is refused says nothing of the others, unless there is no room for more.
-async fn publish(
-    server: &SpireAuthority,
+/// Publishes each key with `push`, which says whether it was taken. The room for each kind is its own.
+async fn publish<F: Future<Output = Result<bool, SpireError>>>(
     jwt_keys: Vec<types::JwtKey>,
     wit_keys: Vec<types::JwtKey>,
     takes_wit_keys: &mut bool,
-) -> Result<Refused, UpstreamError> {
+    push: impl Fn(TokenKind, types::JwtKey) -> F,
+) -> Result<Refused, SpireError> {
     let mut refused = Refused::default();
     for key in jwt_keys {
         let key_id = key.key_id.clone();
-        if refused.note(&key_id, server.publish(key).await)?.is_some() {
-            info!(key_id, "a key of JWT-SVIDs is published upstream");
-        }
-        if refused.has_no_room() {
-            return Ok(refused);
+        match refused.note(&key_id, push(TokenKind::Jwt, key).await)? {
+            Tried::Published => info!(key_id, "a key of JWT-SVIDs is published upstream"),
+            Tried::Refused => {}
+            Tried::NoRoom | Tried::NoSuchKind => break,
         }
     }
-    for key in wit_keys {
-        if !*takes_wit_keys || refused.has_no_room() {
-            break;
-        }
-        let types::JwtKey { public_key, key_id, expires_at, tainted } = key;
-        let key = types::WitKey { public_key, key_id: key_id.clone(), expires_at, tainted };
-        match refused.note(&key_id, server.publish_wit(key).await)? {
-            Some(true) => info!(key_id, "a key of WIT-SVIDs is published upstream"),
-            Some(false) => {
+    for key in if *takes_wit_keys { wit_keys } else { Vec::new() } {
+        let key_id = key.key_id.clone();
+        match refused.note(&key_id, push(TokenKind::Wit, key).await)? {
+            Tried::Published => info!(key_id, "a key of WIT-SVIDs is published upstream"),
+            Tried::Refused => {}
+            Tried::NoRoom => break,
+            Tried::NoSuchKind => {
                 *takes_wit_keys = false;
                 debug!("the upstream server takes no keys of WIT-SVIDs: tokens are good below this server");
+                break;
             }
-            None => {}
         }
     }
     Ok(refused)
@@ -229,6 +236,10 @@ fn unpublished(
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+    use std::future::ready;
+
+    use futures_util::FutureExt;
     use ironroot_api::TrustDomain;
     use tonic::{Code, Status};
 
@@ -266,19 +277,47 @@ mod tests {
         assert_eq!(as_wit_keys, ["below", "own", "there", "revoked"], "those were keys of JWT-SVIDs");
     }
 
+    fn said<T>(code: Code) -> Result<T, SpireError> {
+        Err(SpireError::Refused(Status::new(code, "no")).at("failed to push JWT authority"))
+    }
+
     #[test]
     fn a_key_that_is_refused_keeps_no_other_from_being_published_and_a_server_that_is_away_does() {
-        let said = |code| Err::<(), _>(SpireError::Refused(Status::new(code, "no")).at("failed to push JWT authority"));
         let mut refused = Refused::default();
-        assert_eq!(refused.note("good", Ok(())).unwrap(), Some(()));
-        assert_eq!(refused.note("its ID is taken", said(Code::InvalidArgument)).unwrap(), None);
-        assert!(refused.0.is_some() && !refused.has_no_room());
-        assert_eq!(refused.note("the next", Ok(())).unwrap(), Some(()));
+        assert_eq!(refused.note("good", Ok(true)).unwrap(), Tried::Published);
+        assert_eq!(refused.note("its ID is taken", said(Code::InvalidArgument)).unwrap(), Tried::Refused);
+        assert!(refused.0.is_some());
+        assert_eq!(refused.note("the next", Ok(true)).unwrap(), Tried::Published);
         for code in [Code::Unavailable, Code::PermissionDenied, Code::Internal, Code::Unknown] {
             assert!(refused.note("any", said(code)).is_err());
         }
-        let mut full = Refused::default();
-        assert_eq!(full.note("one too many", said(Code::ResourceExhausted)).unwrap(), None);
-        assert!(full.has_no_room());
+    }
+
+    #[test]
+    fn keys_of_one_kind_that_there_is_no_room_for_keep_none_of_the_other_from_being_published() {
+        let keys = |key_ids: &[&str]| -> Vec<_> {
+            let key = |key_id: &&str| types::JwtKey { key_id: (*key_id).to_owned(), ..types::JwtKey::default() };
+            key_ids.iter().map(key).collect()
+        };
+        let (tried, mut takes_wit_keys) = (RefCell::new(Vec::new()), true);
+        let mut published = |full: TokenKind, takes: bool| {
+            tried.borrow_mut().clear();
+            let push = |kind, key: types::JwtKey| {
+                tried.borrow_mut().push(key.key_id.clone());
+                ready(match key.key_id.as_str() {
+                    "taken" => said(Code::InvalidArgument),
+                    _ if kind == full => said(Code::ResourceExhausted),
+                    _ => Ok(kind == TokenKind::Jwt || takes),
+                })
+            };
+            let (jwt_keys, wit_keys) = (keys(&["taken", "j1", "j2"]), keys(&["taken", "w1", "w2"]));
+            let done = publish(jwt_keys, wit_keys, &mut takes_wit_keys, push).now_or_never().unwrap().unwrap();
+            assert!(done.0.is_some_and(|first| first.is_refusal() && !first.has_no_room()), "the first is told");
+            tried.borrow().join(" ")
+        };
+        assert_eq!(published(TokenKind::Jwt, true), "taken j1 taken w1 w2");
+        assert_eq!(published(TokenKind::Wit, true), "taken j1 j2 taken w1");
+        assert_eq!(published(TokenKind::Jwt, false), "taken j1 taken w1");
+        assert_eq!(published(TokenKind::Jwt, true), "taken j1", "it takes no such keys, and is not asked again");
     }
 }
