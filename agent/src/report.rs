@@ -84,6 +84,17 @@ impl Reports {
     }
 }
 
+/// What proves the server is sought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sought {
+    /// Whether the server was known before.
+    pub is_again: bool,
+    /// Since when, UNIX seconds.
+    pub since_unix: i64,
+    /// How often the configured place was asked.
+    pub attempts: u32,
+}
+
 /// See the module. The default: nothing has happened yet.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
@@ -114,6 +125,8 @@ pub struct Report {
     /// What the server is verified against: its own bundle, what an earlier run kept of it, or what the place that the operator has configured had
     /// when the server was last sought; `None`: not even that.
     pub bundle: Option<Arc<TrustBundle>>,
+    /// How long what proves the server has been sought; `None`: it is known, and believed.
+    pub sought: Option<Sought>,
     /// How it is with the agent's own CA; empty: it is to have none.
     pub local_authority: String,
     /// How this device's clock stands; `None`: nobody has looked.

@@ -45,6 +45,7 @@ impl Sources {
         self.write_calls(&mut page);
         self.write_loop(&mut page);
         standing::write(&mut page, &self.reports.all(), now_unix);
+        standing::write_sought(&mut page, &self.reports.all());
         self.write_held(&mut page, &all);
         self.write_device(&mut page);
         self.spans.iter().for_each(|spans| page.spans(spans));

@@ -90,6 +90,7 @@ fn both_daemons_show_what_happened_and_how_they_are() {
         ("spire_agent_manager_sync_fetch_entries_updates", &["status=\"OK\""]),
         ("spire_agent_workload_api_workload_attestation", &["status=\"OK\""]),
         ("spire_agent_sync_entries_total", &[]),
+        ("spire_agent_bootstrapped", &[]),
         ("ironroot_agent_standing", &["standing=\"attested\""]),
         ("ironroot_agent_svid_ends_seconds", &[]),
         ("ironroot_agent_certificate_ends_seconds", &[]),

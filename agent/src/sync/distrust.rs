@@ -13,6 +13,7 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use crate::config::{Rebootstrap, RebootstrapMode};
+use crate::report::Sought;
 use crate::trusted_time::utc;
 
 /// See the module.
@@ -69,6 +70,13 @@ impl Distrust {
     pub(super) fn seek(&mut self, now: i64) -> (i64, u32) {
         let (began, attempts) = self.sought.unwrap_or((self.since.unwrap_or(now), 0));
         *self.sought.insert((began, attempts.saturating_add(1)))
+    }
+
+    /// Since when the server has not been believed or, at a new device, a bundle has been sought, and how often one was.
+    pub(super) fn sought(&self, is_again: bool) -> Option<Sought> {
+        let since = if is_again { Some(self.since?) } else { None };
+        let (began, attempts) = self.sought.or(since.map(|since| (since, 0)))?;
+        Some(Sought { is_again, since_unix: since.unwrap_or(began), attempts })
     }
 
     /// Whether the configured bundle is tried although one that is no older was held.
@@ -166,8 +174,14 @@ mod tests {
     fn attempts_are_counted_from_when_the_server_was_not_believed_until_one_is() {
         let mut distrust = distrust(RebootstrapMode::Auto);
         assert_eq!([distrust.seek(7), distrust.seek(9)], [(7, 1), (7, 2)], "a new device");
+        let told = |since_unix, attempts, is_again| Some(Sought { is_again, since_unix, attempts });
+        assert_eq!(distrust.sought(false), told(7, 2, false));
+        assert_eq!(distrust.sought(true), None, "a file was looked at while a server that is believed is away");
         distrust.end();
+        assert_eq!((distrust.sought(false), distrust.sought(true)), (None, None));
         distrust.begin(100);
+        assert_eq!(distrust.sought(true), told(100, 0, true));
         assert_eq!([distrust.seek(700), distrust.seek(760)], [(100, 1), (100, 2)]);
+        assert_eq!(distrust.sought(true), told(100, 2, true));
     }
 }

@@ -92,6 +92,7 @@ impl Synchronizer {
             has_unopened_cache: false,
             issuance_log: self.parts.heads.to_string(),
             bundle: self.bundle.clone().or_else(|| self.configured.clone()),
+            sought: self.distrust.sought(self.bundle.is_some()),
             local_authority: self.parts.local_authority.as_ref().map(LocalAuthority::in_words).unwrap_or_default(),
             clock: Some(self.parts.time.moment().clock()),
         });

@@ -7,7 +7,7 @@ use ironroot_shell::telemetry::{Kind, Page};
 
 use super::flag;
 use crate::counted::Counted;
-use crate::report::{Report, Stands};
+use crate::report::{Report, Sought, Stands};
 use crate::server_number::ServerNumber;
 
 /// A family of gauges, and what it shows of a server; nothing where there is nothing to show.
@@ -39,6 +39,30 @@ pub(super) fn write(page: &mut Page, reports: &[Report], now_unix: i64) {
             if let Some(value) = value(report, now_unix) {
                 gauge.about(name(report).as_slice(), value);
             }
+        }
+    }
+}
+
+/// The same of what is sought.
+type OfSought = (&'static str, &'static str, fn(Sought) -> f64);
+
+/// Whether the servers are believed, as SPIRE's agent says it: since when and how often what proves one has been sought, by whether it is the first time.
+pub(super) fn write_sought(page: &mut Page, reports: &[Report]) {
+    let mut done = page.spire("bootstrapped", Kind::Gauge, "1 if the server is known and believed");
+    reports.iter().for_each(|report| done.about(name(report).as_slice(), flag(report.sought.is_none())));
+    let families: [OfSought; 2] = [
+        ("bootstrap_seconds", "Since when it is not, UNIX s; 0: it is", |sought| sought.since_unix as f64),
+        ("bootstrap_attempts", "How often the configured trust bundle was asked for since", |sought| {
+            sought.attempts.into()
+        }),
+    ];
+    for (family, help, value) in families {
+        let mut gauge = page.spire(family, Kind::Gauge, help);
+        for report in reports {
+            let sought = report.sought.unwrap_or(Sought { is_again: true, since_unix: 0, attempts: 0 });
+            let mode = if sought.is_again { "rebootstrap" } else { "bootstrap" };
+            let labels: Vec<_> = name(report).into_iter().chain([("mode", mode)]).collect();
+            gauge.about(&labels, value(sought));
         }
     }
 }
@@ -86,6 +110,8 @@ mod tests {
         let report = |name: &str, failures| Report { name: name.to_owned(), failures, ..Report::default() };
         let (reports, counted, now) = ([report("", 0), report("south", 3)], Counted::default(), Instant::now());
         write(&mut page, &reports, 0);
+        let sought = Sought { is_again: true, since_unix: 1_800_000_000, attempts: 3 };
+        write_sought(&mut page, &[reports[0].clone(), Report { sought: Some(sought), ..reports[1].clone() }]);
         for (number, why) in ServerNumber::up_to(2).zip(["other_boot", "other_chip"]) {
             counted.note_cache_refused(number, why, now);
         }
@@ -94,6 +120,11 @@ mod tests {
         for line in [
             "ironroot_agent_sync_failures 0",
             "ironroot_agent_sync_failures{server=\"south\"} 3",
+            "spire_agent_bootstrapped 1",
+            "spire_agent_bootstrapped{server=\"south\"} 0",
+            "spire_agent_bootstrap_attempts{mode=\"rebootstrap\"} 0",
+            "spire_agent_bootstrap_seconds{server=\"south\",mode=\"rebootstrap\"} 1800000000",
+            "spire_agent_bootstrap_attempts{server=\"south\",mode=\"rebootstrap\"} 3",
             "ironroot_agent_cache_refused{why=\"other_boot\"} 1",
             "ironroot_agent_cache_refused{server=\"south\",why=\"other_chip\"} 1",
             "ironroot_agent_standing{server=\"south\",standing=\"new\"} 1",

@@ -12,7 +12,7 @@ use crate::deployment::{AnyAgent, AnyServer, Maker};
 const TIMES: Times = Times { ca: "24h", agent: "1h", x509_svid: "1h" };
 
 /// What SPIRE counts of its own inside, which is not built like ours: the calls of its data store and plugins, its caches, its runtime.
-const OF_SPIRES_INSIDE: [&str; 16] = [
+const OF_SPIRES_INSIDE: [&str; 15] = [
     "spire_server_datastore_",
     "spire_server_entry_",
     "spire_server_node_",
@@ -20,7 +20,6 @@ const OF_SPIRES_INSIDE: [&str; 16] = [
     "spire_server_runtime_",
     "spire_server_server_key_manager_",
     "spire_agent_agent_key_manager_",
-    "spire_agent_bootstrap",
     "spire_agent_lru_cache_entry_",
     "spire_agent_runtime_",
     "spire_agent_store_",
