@@ -8,6 +8,8 @@ use ironroot_api::pb::agent::{
     AgentX509svidParams, AttestAgentRequest, CountAgentsRequest, CreateJoinTokenRequest, GetAgentRequest,
     RenewAgentRequest,
 };
+use ironroot_api::pb::bundle::GetBundleRequest;
+use ironroot_api::pb::bundle::bundle_client::BundleClient;
 use ironroot_api::pb::entry::entry_client::EntryClient;
 use ironroot_api::pb::entry::{GetAuthorizedEntriesRequest, ListEntriesRequest, list_entries_request};
 use ironroot_api::pb::types;
@@ -62,6 +64,10 @@ async fn of_a_hundred_redemptions_of_one_token_at_once_exactly_one_wins() {
     let (_server, client) = lab().await;
     let token = client.join_token().await;
     let channels = [client.anonymous().await, client.anonymous().await, client.anonymous().await];
+    for channel in &channels {
+        // Before its first answer a client does not know how many streams a connection may have, and is refused those above.
+        BundleClient::new(channel.clone()).get_bundle(GetBundleRequest::default()).await.expect("anybody may");
+    }
     let redeem = |number: usize| {
         let (channel, token) = (channels[number % channels.len()].clone(), token.clone());
         tokio::spawn(async move {
