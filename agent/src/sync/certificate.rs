@@ -146,8 +146,10 @@ impl Synchronizer {
         let (channel, successor) = introduced?;
         let parts = &mut self.parts;
         let attested = attest(channel, &parts.attestor, &mut parts.keys, &parts.trust_domain).await;
-        let attested = attested.map_err(SyncError::from);
-        let attested = if is_placed { attested.map_err(SyncError::of_a_placed_server)? } else { attested? };
+        let attested = attested.map_err(|error| match is_placed {
+            true => SyncError::of_a_placed_server(error),
+            false => SyncError::from(error),
+        })?;
         let bundle = successor.clone().or_else(|| self.bundle.clone()).ok_or(SyncError::NoBundle)?;
         let svid = agent_svid(&attested.svid, attested.key.spki_der(), &bundle, &self.parts.time)?;
         successor.into_iter().for_each(|bundle| self.adopt_bundle(bundle));

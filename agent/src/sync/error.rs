@@ -67,10 +67,11 @@ pub enum Denial {
 }
 
 impl SyncError {
-    /// The same of an attestation at a server that only the configured bundle proves.
-    pub(super) fn of_a_placed_server(self) -> Self {
-        let is_banned = self.denial() == Some(Denial::Banned);
-        match self {
+    /// Why an attestation failed at a server that only the configured bundle proves.
+    pub(super) fn of_a_placed_server(error: AttestationError) -> Self {
+        let error = Self::Attestation(error);
+        let is_banned = error.denial() == Some(Denial::Banned);
+        match error {
             Self::Attestation(error @ AttestationError::Server(_)) if !is_banned => Self::NotLetIn(error),
             error => error,
         }
@@ -220,14 +221,14 @@ mod tests {
 
     #[test]
     fn what_a_placed_server_says_of_an_agent_that_it_does_not_know_is_no_eviction_and_its_ban_is_one() {
-        let said = |reason| SyncError::Attestation(AttestationError::Server(permission_denied(reason, "")));
-        let unknown = said(Reason::AgentNotAttested).of_a_placed_server();
+        let said = |reason| SyncError::of_a_placed_server(AttestationError::Server(permission_denied(reason, "")));
+        let unknown = said(Reason::AgentNotAttested);
         assert!(unknown.denial().is_none() && !unknown.cannot_attest() && !unknown.is_of_an_attestation());
         assert!(unknown.is_server_away(), "it is not the agent's own");
         let refused = AttestationError::Server(Status::permission_denied("not enrolled"));
-        assert!(!SyncError::Attestation(refused).of_a_placed_server().cannot_attest());
-        assert_eq!(said(Reason::AgentBanned).of_a_placed_server().denial(), Some(Denial::Banned));
-        assert!(SyncError::Attestation(AttestationError::NoToken).of_a_placed_server().cannot_attest());
+        assert!(!SyncError::of_a_placed_server(refused).cannot_attest());
+        assert_eq!(said(Reason::AgentBanned).denial(), Some(Denial::Banned));
+        assert!(SyncError::of_a_placed_server(AttestationError::NoToken).cannot_attest());
     }
 
     #[test]

@@ -108,8 +108,8 @@ impl Synchronizer {
 
     /// What is found there now; `None` if the operator has named no place.
     async fn configured_bundle(&mut self) -> Result<Option<Arc<TrustBundle>>, SyncError> {
-        let Bootstrap::TrustBundle(source) = &self.parts.bootstrap else { return Ok(None) };
         let (began_unix, attempts) = self.distrust.seek(self.parts.time.now_unix());
+        let Bootstrap::TrustBundle(source) = &self.parts.bootstrap else { return Ok(None) };
         let occasion = Occasion {
             trust_domain: &self.parts.trust_domain,
             server: self.parts.server.host_and_port(),
@@ -125,7 +125,7 @@ impl Synchronizer {
         match source.bundle(&occasion).await {
             Ok(bundle) => {
                 let bundle = Arc::new(bundle);
-                self.configured = Some(bundle.clone()).filter(|_| self.bundle.is_none());
+                self.configured = self.bundle.is_none().then(|| bundle.clone());
                 Ok(Some(bundle))
             }
             Err(error) => Err(SyncError::Bootstrap { from: source.to_string(), source: Box::new(error) }),

@@ -49,7 +49,11 @@ type OfSought = (&'static str, &'static str, fn(Sought) -> f64);
 /// Whether the servers are believed, as SPIRE's agent says it: since when and how often what proves one has been sought, by whether it is the first time.
 pub(super) fn write_sought(page: &mut Page, reports: &[Report]) {
     let mut done = page.spire("bootstrapped", Kind::Gauge, "1 if the server is known and believed");
-    reports.iter().for_each(|report| done.about(name(report).as_slice(), flag(report.sought.is_none())));
+    for report in reports {
+        // Before the first turn there is no bundle, and nothing was sought yet.
+        let is_known = report.bundle.is_some() && report.sought.is_none();
+        done.about(name(report).as_slice(), flag(is_known));
+    }
     let families: [OfSought; 2] = [
         ("bootstrap_seconds", "Since when it is not, UNIX s; 0: it is", |sought| sought.since_unix as f64),
         ("bootstrap_attempts", "How often the configured trust bundle was asked for since", |sought| {
@@ -91,11 +95,22 @@ fn name(report: &Report) -> Option<(&'static str, &str)> {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::sync::Arc;
 
+    use ironroot_api::TrustDomain;
     use ironroot_shell::settings::Settings;
     use ironroot_shell::telemetry::read_telemetry;
 
     use super::*;
+    use crate::server_answers::TrustBundle;
+
+    fn bundle() -> Arc<TrustBundle> {
+        let mut params = rcgen::CertificateParams::new(Vec::new()).expect("params");
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let root = params.self_signed(&rcgen::KeyPair::generate().expect("key")).expect("root");
+        let td = TrustDomain::new("td").expect("legal");
+        Arc::new(TrustBundle::new(&td, [(&root.der()[..], false)]).expect("an authority"))
+    }
 
     #[test]
     fn of_several_servers_each_that_has_a_name_is_a_label() {
@@ -111,7 +126,9 @@ mod tests {
         let (reports, counted, now) = ([report("", 0), report("south", 3)], Counted::default(), Instant::now());
         write(&mut page, &reports, 0);
         let sought = Sought { is_again: true, since_unix: 1_800_000_000, attempts: 3 };
-        write_sought(&mut page, &[reports[0].clone(), Report { sought: Some(sought), ..reports[1].clone() }]);
+        let known = |report: &Report| Report { bundle: Some(bundle()), ..report.clone() };
+        let again = Report { sought: Some(sought), ..known(&reports[1]) };
+        write_sought(&mut page, &[known(&reports[0]), again, report("unmet", 0)]);
         for (number, why) in ServerNumber::up_to(2).zip(["other_boot", "other_chip"]) {
             counted.note_cache_refused(number, why, now);
         }
@@ -122,6 +139,7 @@ mod tests {
             "ironroot_agent_sync_failures{server=\"south\"} 3",
             "spire_agent_bootstrapped 1",
             "spire_agent_bootstrapped{server=\"south\"} 0",
+            "spire_agent_bootstrapped{server=\"unmet\"} 0",
             "spire_agent_bootstrap_attempts{mode=\"rebootstrap\"} 0",
             "spire_agent_bootstrap_seconds{server=\"south\",mode=\"rebootstrap\"} 1800000000",
             "spire_agent_bootstrap_attempts{server=\"south\",mode=\"rebootstrap\"} 3",

@@ -228,7 +228,7 @@ impl CertificateAuthority {
 
     /// Signs for an agent, `agent_ttl` long at most and no longer than the CA lives. The signature is verified before it leaves.
     pub async fn sign_agent_svid(&self, agent: AgentToSign<'_>, now_unix: i64) -> Result<IssuedSvid, CaError> {
-        let leaf = plain(agent.id.clone(), agent.spki, self.policy.agent_ttl_seconds);
+        let leaf = Leaf::plain(agent.id.clone(), agent.spki.clone(), self.policy.agent_ttl_seconds);
         self.issue(SignedFor::Agent, &leaf, now_unix).await
     }
 
@@ -283,7 +283,7 @@ impl CertificateAuthority {
 
     /// Signs this server's own TLS certificate for the key `spki`, `default_x509_svid_ttl` long at most; verified likewise.
     pub async fn sign_server_svid(&self, spki: &Spki, now_unix: i64) -> Result<IssuedSvid, CaError> {
-        let leaf = plain(self.policy.trust_domain.server_id(), spki, self.policy.x509_svid_ttl_seconds);
+        let leaf = Leaf::plain(self.policy.trust_domain.server_id(), spki.clone(), self.policy.x509_svid_ttl_seconds);
         self.issue(SignedFor::Server, &leaf, now_unix).await
     }
 
@@ -351,8 +351,4 @@ impl fmt::Debug for CertificateAuthority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "CertificateAuthority({})", self.policy.trust_domain)
     }
-}
-
-fn plain(id: SpiffeId, spki: &Spki, ttl_seconds: i64) -> Leaf {
-    Leaf { id, dns_names: Vec::new(), has_unique_id: false, spki: spki.clone(), ttl_seconds }
 }

@@ -49,6 +49,11 @@ pub(super) struct DownstreamCa {
 }
 
 impl Leaf {
+    /// With no name but its ID.
+    pub(super) fn plain(id: SpiffeId, spki: Spki, ttl_seconds: i64) -> Self {
+        Self { id, dns_names: Vec::new(), has_unique_id: false, spki, ttl_seconds }
+    }
+
     /// The end of its life under `authority`, UNIX seconds: no SVID outlives its authority.
     pub(super) fn not_after(&self, authority: &AuthorityFacts, now_unix: i64) -> i64 {
         //= FLT-S10 server faults: "the SVID ends with it"

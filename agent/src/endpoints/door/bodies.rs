@@ -22,7 +22,7 @@ pub(super) struct RequestBody {
     /// How much of it may come in all, bytes, and how much has.
     most: usize,
     read: usize,
-    /// How long each message says it is; `None`: what has come of one does not stay for long.
+    /// How long each message says it is; `None`: nobody needs to know, since what has come of one does not stay for long, or has its room.
     messages: Option<Messages>,
     room: Room,
     /// What has come and waits for room.
@@ -56,9 +56,11 @@ impl RequestBody {
         let mut left = &data[..];
         let is_long = std::iter::from_fn(|| messages.next(&mut left))
             .any(|part| matches!(part, Part::Begin(length) if length > MAX_MESSAGE_BYTES));
-        if !is_long || self.room.is_for_a_long_message() {
+        if !is_long {
             return frame;
         }
+        // One right is enough for all that may come.
+        self.messages = None;
         self.room = self.reader.room_for(LongMessage::Request);
         // What waits keeps nothing of the connection's own buffer.
         Frame::data(Bytes::copy_from_slice(data))

@@ -19,8 +19,10 @@ pub(super) struct Reader {
 /// See the module.
 pub(super) enum Room {
     Wanted(Pin<Box<dyn Future<Output = Result<Turn, NoTurn>> + Send>>),
-    /// The turn, if the message needs one.
-    Given(Option<Turn>),
+    /// The turn, if the message needs one, for as long as it is held here.
+    Given {
+        _turn: Option<Turn>,
+    },
 }
 
 impl Reader {
@@ -33,19 +35,14 @@ impl Reader {
 impl Room {
     /// For what is no longer than a few lines.
     pub fn of_a_short_message() -> Self {
-        Self::Given(None)
-    }
-
-    /// Whether it is one that a long message has, or waits for.
-    pub fn is_for_a_long_message(&self) -> bool {
-        !matches!(self, Self::Given(None))
+        Self::Given { _turn: None }
     }
 
     /// Waits until it is given; whether that was now.
     pub fn poll_given(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Status>> {
         let Self::Wanted(turn) = self else { return Poll::Ready(Ok(false)) };
         match ready!(turn.as_mut().poll(cx)) {
-            Ok(turn) => *self = Self::Given(Some(turn)),
+            Ok(turn) => *self = Self::Given { _turn: Some(turn) },
             Err(refusal) => return Poll::Ready(Err(Status::resource_exhausted(refusal.to_string()))),
         }
         Poll::Ready(Ok(true))

@@ -139,13 +139,7 @@ impl DiskAuthority {
 impl Loaded {
     /// Has it sign a throw-away SVID, which peers with the roots alone must take.
     fn check(&self, trust_domain: &TrustDomain, now_unix: i64) -> Result<(), DiskError> {
-        let leaf = Leaf {
-            id: trust_domain.server_id(),
-            dns_names: Vec::new(),
-            has_unique_id: false,
-            spki: throw_away(),
-            ttl_seconds: 60,
-        };
+        let leaf = Leaf::plain(trust_domain.server_id(), throw_away(), 60);
         let tbs = profile::svid(&leaf, &self.facts, Serial::random(), now_unix)?;
         let svid = CertificateDer::from(self.sign(&tbs)?);
         let ders = |certificates: &[Certificate]| -> Vec<_> {

@@ -58,13 +58,7 @@ pub(super) async fn accept(
     let Some(certificate) = authority.credential.certificate() else { return Ok(()) };
     lint::fields_of_a_ca(certificate, &policy.trust_domain, key.spki_der()).map_err(UpstreamError::NotOurs)?;
     let issuer = Issuer::new(key, authority, certificate)?;
-    let leaf = Leaf {
-        id: policy.trust_domain.server_id(),
-        dns_names: Vec::new(),
-        has_unique_id: false,
-        spki: throw_away(),
-        ttl_seconds: 60,
-    };
+    let leaf = Leaf::plain(policy.trust_domain.server_id(), throw_away(), 60);
     let svid = issuer.issue(&leaf, Serial::random(), Scrutiny::Full, now_unix).await?;
     let chain: Vec<_> = svid.chain.into_iter().map(CertificateDer::from).collect();
     Ok(verify(&chain, roots, policy, now_unix).map_err(UpstreamError::Invalid)?)
